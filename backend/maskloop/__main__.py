@@ -1,0 +1,5 @@
+"""``python -m maskloop`` is ``maskloop``."""
+
+from maskloop.cli import main
+
+main()
