@@ -1,0 +1,1 @@
+"""Image and prompt to mask. Knows no Label Studio, Flask, Redis or database."""

@@ -1,0 +1,326 @@
+"""``clicknet``, the embedded default model: the network as a Segmenter for images of any size.
+
+A first click looks at the whole image, then again at a window around what it found
+(the zoom-in of RITM and FocalClick); later clicks look at the window, with the previous mask
+fed back. The answer to n clicks is defined from the answer to the first n - 1, so any
+process gives the same one; what is still in memory is not computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+import cv2
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from maskloop.segment.card import Card, ModelError, check_files, read_card
+from maskloop.segment.catalog import Source
+from maskloop.segment.clicknet_decoder import PromptMaps
+from maskloop.segment.clicknet_encoder import normalised
+from maskloop.segment.clicknet_net import ClickNetwork
+from maskloop.segment.clicknet_view import Map, Window, around, bounds, carried, cut, moved, resized, spread
+from maskloop.segment.postprocess import clean, pixel
+from maskloop.segment.prompt import Box, Image, Mask, Point, Prompt, Scribble
+from maskloop.segment.segmenter import Embedding, Prediction
+
+COARSE = 193
+"""Longer side of the view of the whole image."""
+ZOOM = 193
+"""Longer side of the view of a window."""
+KEPT = 2048
+"""Longer side of the pixels kept for windows; a larger image is reduced to it."""
+MARGIN = 1.4
+LEAST_WINDOW = 64
+REMEMBERED = 48
+"""How many windows' features, and how many answers, are remembered for one embedding."""
+
+Features = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """An answer as the next click needs it: logits H x W of a window's view, and the predicted IoU."""
+
+    logits: Map
+    window: Window
+    score: float
+
+
+class Memory:
+    """What was computed for one embedding; only ever a saving, never a source of truth."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._features: OrderedDict[Window, Features] = OrderedDict()
+        self._states: OrderedDict[str, State] = OrderedDict()
+
+    def features(self, window: Window) -> Features | None:
+        with self._lock:
+            return self._features.get(window)
+
+    def state(self, key: str) -> State | None:
+        with self._lock:
+            return self._states.get(key)
+
+    def keep(self, window: Window | None, features: Features | None, key: str | None, state: State | None) -> None:
+        with self._lock:
+            if window is not None and features is not None:
+                self._features[window] = features
+                if len(self._features) > REMEMBERED // 8:
+                    self._features.popitem(last=False)
+            if key is not None and state is not None:
+                self._states[key] = state
+                if len(self._states) > REMEMBERED:
+                    self._states.popitem(last=False)
+
+
+class ClickNet:
+    """The network behind the Segmenter interface. Safe to use from several threads."""
+
+    def __init__(self, network: ClickNetwork, name: str, device: torch.device | None = None) -> None:
+        self.name = name
+        self.device = device or torch.device("cpu")
+        self.network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.encoder = encoder_hash(network)
+        self._memories: WeakKeyDictionary[Embedding, Memory] = WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def encode(self, image: Image) -> Embedding:
+        """The embedding of an image: features of the whole in float16, and its pixels, reduced to KEPT at most."""
+        height, width = image.shape[:2]
+        scale = min(1.0, KEPT / max(height, width))
+        pixels = image
+        if scale < 1:
+            small = (max(1, round(width * scale)), max(1, round(height * scale)))
+            pixels = cv2.resize(image, small, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+        features = self.features(cut(pixels, _whole(pixels.shape), COARSE))
+        arrays = {name: f[0].to("cpu", torch.float16).numpy() for name, f in features.items()}
+        return Embedding({"pixels": np.ascontiguousarray(pixels), **arrays}, (height, width), self.encoder)
+
+    def decode(self, embedding: Embedding, prompt: Prompt) -> Prediction:
+        """The mask for a prompt. Raises ValueError if the embedding is another encoder's or the prompt is empty."""
+        if embedding.encoder != self.encoder:
+            raise ValueError(f"the embedding was made by encoder {embedding.encoder}, {self.name} has {self.encoder}")
+        if prompt.empty:
+            raise ValueError("an empty prompt has no mask: give a click, a box, a stroke or a mask to start from")
+        height, width = embedding.arrays["pixels"].shape[:2]
+        scale = (embedding.size[1] / width, embedding.size[0] / height)
+        with self._lock:
+            memory = self._memories.setdefault(embedding, Memory())
+        state = self._state(embedding, memory, _reduced(prompt, scale, (height, width)))
+        mask = spread(state.logits, state.window, scale, embedding.size)
+        return Prediction(clean(mask, prompt), state.score)
+
+    @torch.inference_mode()
+    def features(self, view: Image) -> Features:
+        """The encoder's features of one view, H x W x 3 uint8, as a batch of one."""
+        features: Features = self.network.encoder(normalised(torch.from_numpy(view[None]).to(self.device)))
+        return features
+
+    @torch.inference_mode()
+    def answer(self, features: Features, prompts: PromptMaps) -> tuple[Map, float]:
+        """The logits, H x W, of the mask that is judged best, and its predicted IoU."""
+        on_device = PromptMaps(
+            *(t.to(self.device) for t in (prompts.points, prompts.box, prompts.scribbles, prompts.previous))
+        )
+        logits, judged = self.network.decoder(features, on_device)
+        best = int(judged[0].argmax())
+        chosen: Map = logits[0, best].float().cpu().numpy()
+        return chosen, float(judged[0, best].sigmoid())
+
+    def _state(self, embedding: Embedding, memory: Memory, prompt: Prompt) -> State:
+        """The answer to a prompt, from the answer to the same prompt with one click less."""
+        key = prompt.digest()
+        known = memory.state(key)
+        if known is not None:
+            return known
+        anchored = prompt.box is not None or bool(prompt.scribbles) or prompt.prior is not None
+        earlier: State | None = None
+        if len(prompt.points) > 1 or (prompt.points and (prompt.box is not None or prompt.scribbles)):
+            earlier = self._state(embedding, memory, replace(prompt, points=prompt.points[:-1]))
+        elif prompt.prior is not None:
+            earlier = _started(prompt.prior)
+        state = self._answered(embedding, memory, prompt, earlier, anchored)
+        memory.keep(None, None, key, state)
+        return state
+
+    def _answered(
+        self, embedding: Embedding, memory: Memory, prompt: Prompt, earlier: State | None, anchored: bool
+    ) -> State:
+        size: tuple[int, int] = embedding.arrays["pixels"].shape[:2]  # type: ignore[assignment]
+        whole = _whole(size)
+        last = prompt.points[-1] if prompt.points else None
+        if earlier is None and prompt.box is not None:
+            box = prompt.box
+            window = around(box.x0, box.y0, box.x1, box.y1, MARGIN, LEAST_WINDOW, size)
+        else:
+            if earlier is None or (last is not None and not earlier.window.holds(last.x, last.y, last.x, last.y)):
+                earlier = self._seen(embedding, memory, whole, prompt, earlier)
+            window = self._window(prompt, earlier, size)
+        state = self._seen(embedding, memory, window, prompt, earlier)
+        wider = self._window(prompt, state, size)
+        if _cut_off(state, size) and wider != state.window and not window.holds(wider.x0, wider.y0, wider.x1, wider.y1):
+            state = self._seen(embedding, memory, wider, prompt, state)
+        return state
+
+    def _window(self, prompt: Prompt, state: State, size: tuple[int, int]) -> Window:
+        """Where to look: around the mask so far, every click and the box; the last window if it still fits."""
+        found = bounds(state.logits > 0)
+        across, down = state.window.width / state.logits.shape[1], state.window.height / state.logits.shape[0]
+        boxes = [(p.x, p.y, p.x, p.y) for p in prompt.points if p.positive or found is None]
+        if found is not None:
+            left, top = state.window.x0, state.window.y0
+            edges = (left + found[0] * across, top + found[1] * down, left + found[2] * across, top + found[3] * down)
+            boxes.append(edges)
+            boxes += [(p.x, p.y, p.x, p.y) for p in prompt.points[-1:]]
+        if prompt.box is not None:
+            boxes.append((prompt.box.x0, prompt.box.y0, prompt.box.x1, prompt.box.y1))
+        if not boxes:
+            return _whole(size)
+        x0, y0 = min(b[0] for b in boxes), min(b[1] for b in boxes)
+        x1, y1 = max(b[2] for b in boxes), max(b[3] for b in boxes)
+        least = LEAST_WINDOW if found is not None else max(size) // 2
+        tight, fresh = around(x0, y0, x1, y1, 1.15, 1, size), around(x0, y0, x1, y1, MARGIN, least, size)
+        fits = state.window.holds(tight.x0, tight.y0, tight.x1, tight.y1)
+        if fits and max(state.window.width, state.window.height) < 1.5 * max(fresh.width, fresh.height):
+            return state.window
+        return fresh
+
+    def _seen(
+        self, embedding: Embedding, memory: Memory, window: Window, prompt: Prompt, earlier: State | None
+    ) -> State:
+        """One look at a window with everything known so far."""
+        pixels: Image = embedding.arrays["pixels"]  # type: ignore[assignment]
+        coarse = window == _whole(pixels.shape)
+        view = window.view_size(COARSE if coarse else ZOOM)
+        features = memory.features(window)
+        if features is None:
+            if coarse:
+                arrays = ((n, a) for n, a in embedding.arrays.items() if n != "pixels")
+                features = {n: torch.from_numpy(a.astype(np.float32))[None].to(self.device) for n, a in arrays}
+                features = {n: f.contiguous(memory_format=torch.channels_last) for n, f in features.items()}
+            else:
+                features = self.features(cut(pixels, window, ZOOM))
+            memory.keep(window, features, None, None)
+        previous = None
+        if earlier is not None:
+            probability = 1 / (1 + np.exp(-earlier.logits))
+            previous = moved(probability.astype(np.float32), earlier.window, window, view)
+        logits, score = self.answer(features, carried(window, view, prompt, previous))
+        return State(_relevant(logits, window, prompt), window, score)
+
+
+def load(source: Source) -> ClickNet:
+    """The model of a folder; tensors that it lacks come from the folder it is based on. Raises ModelError."""
+    tensors: dict[str, torch.Tensor] = {}
+    for folder in (source.base, source.folder):
+        if folder is not None:
+            card = source.card if folder is source.folder else read_card(folder)
+            for name in card.weights:
+                tensors |= load_file(folder / name)
+    network = ClickNetwork()
+    try:
+        network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except RuntimeError as error:
+        raise ModelError(f"{source.folder}: the weights are not those of a clicknet: {error}") from None
+    if source.threads:
+        torch.set_num_threads(source.threads)
+    cuda = source.device.startswith("cuda") or (source.device == "auto" and torch.cuda.is_available())
+    device = torch.device(("cuda" if source.device == "auto" else source.device) if cuda else "cpu")
+    return ClickNet(network, source.card.name, device)
+
+
+def load_clicknet(folder: Path, threads: int | None = None) -> ClickNet:
+    """The model of a folder with its own whole weights. Raises ModelError naming a file that is missing or wrong."""
+    card: Card = read_card(folder)
+    check_files(folder, card)
+    return load(Source(card, folder, None, "cpu", threads or 0))
+
+
+def encoder_hash(network: ClickNetwork) -> str:
+    """16 hex digits for everything that decides an embedding; the decoder has no part in it."""
+    digest = hashlib.sha256(f"{COARSE} {KEPT}".encode())
+    for name, tensor in sorted(network.encoder.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _whole(shape: tuple[int, ...]) -> Window:
+    return Window(0, 0, shape[1], shape[0])
+
+
+def _reduced(prompt: Prompt, scale: tuple[float, float], size: tuple[int, int]) -> Prompt:
+    """A prompt in the frame of the kept pixels, (height, width) = ``size``."""
+    if scale == (1.0, 1.0):
+        return prompt
+    box = prompt.box
+    return Prompt(
+        tuple(Point(p.x / scale[0], p.y / scale[1], p.positive) for p in prompt.points),
+        None if box is None else Box(box.x0 / scale[0], box.y0 / scale[1], box.x1 / scale[0], box.y1 / scale[1]),
+        tuple(Scribble(_shrunk(s.mask, size, 0.05), s.positive) for s in prompt.scribbles),
+        None if prompt.prior is None else _shrunk(prompt.prior, size, 0.5),
+    )
+
+
+def _shrunk(mask: Mask, size: tuple[int, int], share: float) -> Mask:
+    small: Mask = resized(mask.astype(np.float32), size) > share
+    return small
+
+
+def _started(prior: Mask) -> State:
+    """A mask from elsewhere as the answer to start from."""
+    found = bounds(prior)
+    size = (prior.shape[0], prior.shape[1])
+    window = _whole(size) if found is None else around(*found, MARGIN, LEAST_WINDOW, size)
+    part = prior[window.y0 : window.y1, window.x0 : window.x1].astype(np.float32)
+    return State(resized(part, window.view_size(ZOOM)) * 12 - 6, window, 0.0)
+
+
+def _cut_off(state: State, size: tuple[int, int]) -> bool:
+    """Whether the mask runs into an edge of its window that is not the image's edge."""
+    mask, window = state.logits > 0, state.window
+    edges = (
+        (mask[:, 0], window.x0 > 0),
+        (mask[:, -1], window.x1 < size[1]),
+        (mask[0], window.y0 > 0),
+        (mask[-1], window.y1 < size[0]),
+    )
+    return any(inside and bool(line.any()) for line, inside in edges)
+
+
+def _relevant(logits: Map, window: Window, prompt: Prompt) -> Map:
+    """The logits with the pieces put out that no positive click or stroke, box or prior mask touches."""
+    mask = logits > 0
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    if count <= 2:
+        return logits
+    height, width = logits.shape
+    across, down = width / window.width, height / window.height
+    anchors = np.zeros(logits.shape, bool)
+    for point in prompt.points:
+        if point.positive and window.holds(point.x, point.y, point.x, point.y):
+            moved_point = Point((point.x - window.x0) * across, (point.y - window.y0) * down)
+            x, y = pixel(moved_point, logits.shape)
+            anchors[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2] = True
+    masks = [s.mask for s in prompt.scribbles if s.positive]
+    masks += [prompt.prior] if prompt.prior is not None else []
+    for other in masks:
+        part = other[window.y0 : window.y1, window.x0 : window.x1].astype(np.float32)
+        anchors |= resized(part, (height, width)) > 0.3
+    if not anchors.any() and prompt.box is not None:
+        b = prompt.box
+        x0, x1 = (int((x - window.x0) * across) for x in (b.x0, b.x1))
+        y0, y1 = (int((y - window.y0) * down) for y in (b.y0, b.y1))
+        anchors[max(y0, 0) : max(y1, 1), max(x0, 0) : max(x1, 1)] = True
+    touched = np.unique(labels[anchors & mask])
+    if not len(touched):
+        return logits
+    result: Map = np.where(mask & ~np.isin(labels, touched), -np.abs(logits) - 1, logits)
+    return result

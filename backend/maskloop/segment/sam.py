@@ -1,0 +1,181 @@
+"""The SAM family as segmenters: SAM, SAM-HQ, SAM 2 and whatever else has their architecture.
+
+The image is encoded once; a click runs the light decoder, which gets its own answer to the
+clicks before as a mask to start from. That answer follows from the prompt alone: it is
+remembered per embedding, and worked out again where it is not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from maskloop.segment.card import ModelError, read_card, sha256
+from maskloop.segment.catalog import Source
+from maskloop.segment.postprocess import clean
+from maskloop.segment.prompt import Image, Point, Prompt
+from maskloop.segment.sam_net import SamNet, read_net
+from maskloop.segment.sam_prompt import Frame, along, around
+from maskloop.segment.segmenter import Embedding, Prediction
+
+DECODER = "decoder.safetensors"
+"""The weights file of a version that was retrained on a base model."""
+WEIGHTS = "model.safetensors"
+REMEMBERED = 64
+"""Answers kept per embedding; one takes 128 kB."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Logits low x low, float16, and the predicted IoU."""
+
+    logits: NDArray[np.float16]
+    score: float
+
+
+class SamSegmenter:
+    """Any of the family. Safe from several threads; keeps nothing of an image but what hangs on its embedding."""
+
+    def __init__(self, name: str, encoder: str, net: SamNet, device: torch.device) -> None:
+        self.name = name
+        self.encoder = encoder
+        self.net = net.to(device)
+        self.device = device
+        self.half = half_precision(device)
+        self._memory: WeakKeyDictionary[Embedding, OrderedDict[str, Answer]] = WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def encode(self, image: Image) -> Embedding:
+        pixels = torch.from_numpy(self.net.pixels(image))[None].to(self.device)
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            features = self.net.features(pixels)
+        arrays = {name: feature[0].to("cpu", torch.float16).numpy() for name, feature in features.items()}
+        return Embedding(arrays, (image.shape[0], image.shape[1]), self.encoder)
+
+    def decode(self, embedding: Embedding, prompt: Prompt) -> Prediction:
+        if embedding.encoder != self.encoder:
+            raise ValueError(f"{self.name} cannot use an embedding of encoder {embedding.encoder!r}")
+        if prompt.empty:
+            raise ValueError("the prompt is empty: give a point, a box, a scribble or a mask")
+        frame = self.frame(embedding.size)
+        answer = self._answer(embedding, frame, prompt)
+        if answer is None:
+            return Prediction(np.zeros(embedding.size, bool), 0.0)
+        return Prediction(clean(frame.full(answer.logits.astype(np.float32)), prompt), answer.score)
+
+    def frame(self, size: tuple[int, int]) -> Frame:
+        """The frame of an image of ``size`` (height, width)."""
+        return Frame(size, self.net.fitted(size[1], size[0]), self.net.side, self.net.low)
+
+    def features(self, embedding: Embedding) -> dict[str, Tensor]:
+        """The embedding's arrays as tensors on the device, float32, with a batch axis: what :class:`SamNet` takes."""
+        return {
+            name: torch.from_numpy(array.astype(np.float32))[None].to(self.device)
+            for name, array in embedding.arrays.items()
+        }
+
+    def _answer(self, embedding: Embedding, frame: Frame, prompt: Prompt) -> Answer | None:
+        """The answer to a prompt, None when nothing in it says where the object is."""
+        strokes = [point for scribble in prompt.scribbles for point in along(scribble)]
+        start = prompt.prior if prompt.prior is not None and prompt.prior.any() else None
+        given = replace(prompt, points=()).digest()
+        previous: Answer | None = None
+        features: dict[str, Tensor] | None = None
+        # A box, a scribble or a mask is a step of its own, then each click is one.
+        for count in range(0 if prompt.box or strokes or start is not None else 1, len(prompt.points) + 1):
+            points = [*strokes, *prompt.points[:count]]
+            if not (prompt.box or start is not None or any(p.positive for p in points)):
+                continue
+            if start is not None and not count and prompt.points:
+                continue
+            key = hashlib.sha256(f"{given}{[(p.x, p.y, p.positive) for p in points]}".encode()).hexdigest()
+            known = self._recall(embedding, key)
+            if known is None:
+                features = features or self.features(embedding)
+                known = self._step(features, frame, prompt, points, previous)
+                self._remember(embedding, key, known)
+            previous = known
+        return previous
+
+    def _step(
+        self, features: dict[str, Tensor], frame: Frame, prompt: Prompt, points: list[Point], previous: Answer | None
+    ) -> Answer:
+        box = prompt.box
+        mask: NDArray[np.float32] | None = None
+        if previous is not None:
+            mask = previous.logits.astype(np.float32)
+        elif prompt.prior is not None and prompt.prior.any():
+            mask = frame.logits(prompt.prior)
+            box = box or (None if points else around(prompt.prior))
+        places, labels = frame.points(points)
+        # One click alone leaves open whether a part or the whole is meant: the net answers three masks.
+        several = len(points) == 1 and box is None and mask is None
+        with torch.inference_mode():
+            logits, scores = self.net(
+                features,
+                points=self._tensor(places) if points else None,
+                labels=self._tensor(labels) if points else None,
+                boxes=None if box is None else self._tensor(frame.box(box)),
+                masks=None if mask is None else self._tensor(mask),
+                several=several,
+            )
+            best = int(scores[0].argmax())
+            chosen = logits[0, best].clamp(-32, 32).to("cpu", torch.float16).numpy()
+        return Answer(chosen, min(1.0, max(0.0, float(scores[0, best]))))
+
+    def _tensor(self, array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(array)[None].to(self.device)
+
+    def _recall(self, embedding: Embedding, key: str) -> Answer | None:
+        with self._lock:
+            return self._memory.get(embedding, OrderedDict()).get(key)
+
+    def _remember(self, embedding: Embedding, key: str, answer: Answer) -> None:
+        with self._lock:
+            answers = self._memory.setdefault(embedding, OrderedDict())
+            answers[key] = answer
+            while len(answers) > REMEMBERED:
+                answers.popitem(last=False)
+
+
+def load(source: Source) -> SamSegmenter:
+    """A model of the family, or a version whose retrained decoder lies on a base model's encoder."""
+    home = source.base or source.folder
+    if source.threads:
+        torch.set_num_threads(source.threads)
+    net = read_net(home)
+    if source.base is not None:
+        try:
+            net.load_decoder(load_file(source.folder / DECODER))
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"{source.folder / DECODER} cannot be read: {error}") from None
+    digest = read_card(home).files.get(WEIGHTS) or sha256(home / WEIGHTS)
+    return SamSegmenter(source.card.name, f"{net.kind}-{net.side}-{digest[:16]}", net, device(source.device))
+
+
+def device(name: str) -> torch.device:
+    """The device of that name; "auto" is the first GPU, else the CPU. Raises ModelError when it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = torch.device(name)
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ModelError(f"device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices")
+    return chosen
+
+
+def half_precision(where: torch.device) -> bool:
+    """Whether bfloat16 makes the encoder faster there: on a GPU, or a CPU with instructions for it."""
+    if where.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))

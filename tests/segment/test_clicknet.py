@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from skimage import data as pictures
+
+from maskloop.segment.card import ModelError, read_card, write_card
+from maskloop.segment.clicknet import ClickNet, encoder_hash, load_clicknet
+from maskloop.segment.clicknet_net import ClickNetwork
+from maskloop.segment.prompt import Box, Mask, Point, Prompt, Scribble
+from maskloop.segment.segmenter import Segmenter
+from maskloop.settings import default_models_dir
+
+SHIPPED = default_models_dir() / "clicknet"
+
+
+@pytest.fixture(scope="module")
+def model() -> ClickNet:
+    return load_clicknet(SHIPPED, 1)
+
+
+@pytest.fixture(scope="module")
+def scene() -> tuple[np.ndarray, Mask]:
+    """A red disc and a red square on grass, and the disc."""
+    image = np.full((200, 300, 3), (60, 140, 60), np.uint8)
+    image += np.random.default_rng(0).integers(0, 20, image.shape).astype(np.uint8)
+    rows, columns = np.mgrid[:200, :300]
+    disc = (rows - 100) ** 2 + (columns - 90) ** 2 < 50**2
+    image[disc] = (200, 40, 40)
+    image[60:140, 200:260] = (200, 40, 40)
+    return image, disc
+
+
+def iou(one: Mask, other: Mask) -> float:
+    return float((one & other).sum() / (one | other).sum())
+
+
+def test_it_is_a_segmenter(model: ClickNet) -> None:
+    assert isinstance(model, Segmenter)
+    assert len(model.encoder) == 16
+
+
+def test_one_click_finds_an_object_and_not_its_twin(model: ClickNet, scene: tuple[np.ndarray, Mask]) -> None:
+    image, disc = scene
+    answer = model.decode(model.encode(image), Prompt((Point(90, 100),)))
+    assert answer.mask.shape == disc.shape
+    assert iou(answer.mask, disc) > 0.8
+    assert 0 <= answer.score <= 1
+
+
+@pytest.mark.parametrize("kind", ["box", "scribble", "prior"])
+def test_every_kind_of_prompt_alone(model: ClickNet, scene: tuple[np.ndarray, Mask], kind: str) -> None:
+    image, disc = scene
+    stroke = np.zeros_like(disc)
+    stroke[95:105, 60:120] = True
+    prompt = {
+        "box": Prompt(box=Box(40, 50, 140, 150)),
+        "scribble": Prompt(scribbles=(Scribble(stroke),)),
+        "prior": Prompt(prior=disc),
+    }[kind]
+    assert iou(model.decode(model.encode(image), prompt).mask, disc) > 0.6
+
+
+def test_an_answer_depends_on_the_prompt_alone(model: ClickNet, scene: tuple[np.ndarray, Mask]) -> None:
+    """Whatever was asked before, and whether it is still in memory."""
+    image, _ = scene
+    points = (Point(90, 100), Point(230, 100, False), Point(110, 120))
+    embedding = model.encode(image)
+    for count in (1, 2, 3):
+        stepwise = model.decode(embedding, Prompt(points[:count]))
+    model.decode(embedding, Prompt(box=Box(190, 50, 270, 150)))
+    at_once = model.decode(model.encode(image), Prompt(points))
+    assert np.array_equal(stepwise.mask, at_once.mask)
+    assert stepwise.score == at_once.score
+
+
+def test_every_click_is_honoured(model: ClickNet) -> None:
+    image = pictures.astronaut()
+    embedding = model.encode(image)
+    rng = np.random.default_rng(5)
+    points = tuple(
+        Point(float(x), float(y), bool(sign))
+        for x, y, sign in zip(rng.uniform(0, 512, 8), rng.uniform(0, 512, 8), rng.integers(0, 2, 8), strict=True)
+    )
+    for count in (1, 4, 8):
+        mask = model.decode(embedding, Prompt(points[:count])).mask
+        for point in points[:count]:
+            assert bool(mask[int(point.y), int(point.x)]) == point.positive
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 400), (300, 2), (17, 16), (33, 900), (2200, 60)])
+def test_any_size(model: ClickNet, size: tuple[int, int]) -> None:
+    image = np.random.default_rng(1).integers(0, 255, (*size, 3)).astype(np.uint8)
+    embedding = model.encode(image)
+    point = Point(size[1] / 2, size[0] / 2)
+    for prompt in (Prompt((point,)), Prompt(box=Box(0, 0, size[1], size[0])), Prompt(prior=np.ones(size, bool))):
+        assert model.decode(embedding, prompt).mask.shape == size
+
+
+def test_the_embedding_is_small_and_typed(model: ClickNet) -> None:
+    embedding = model.encode(np.zeros((1000, 1000, 3), np.uint8))
+    assert embedding.size == (1000, 1000)
+    assert embedding.encoder == model.encoder
+    assert {a.dtype.name for a in embedding.arrays.values()} == {"uint8", "float16"}
+    assert embedding.nbytes < 8_000_000
+
+
+def test_a_foreign_embedding_and_an_empty_prompt_are_refused(model: ClickNet, scene: tuple[np.ndarray, Mask]) -> None:
+    embedding = model.encode(scene[0])
+    with pytest.raises(ValueError, match="empty prompt"):
+        model.decode(embedding, Prompt())
+    other = ClickNet(ClickNetwork(), "other")
+    with pytest.raises(ValueError, match="encoder"):
+        other.decode(embedding, Prompt((Point(1, 1),)))
+
+
+def test_the_encoder_hash_ignores_the_decoder() -> None:
+    network = ClickNetwork()
+    before = encoder_hash(network)
+    with torch.no_grad():
+        next(network.decoder.parameters()).add_(1)
+    assert encoder_hash(network) == before
+    with torch.no_grad():
+        next(network.encoder.parameters()).add_(1)
+    assert encoder_hash(network) != before
+
+
+def test_a_missing_or_wrong_weights_file_is_named(tmp_path) -> None:
+    card = read_card(SHIPPED)
+    write_card(tmp_path, card)
+    with pytest.raises(ModelError, match=r"weights\.safetensors is missing"):
+        load_clicknet(tmp_path)
+    (tmp_path / "weights.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(ModelError, match="sha256"):
+        load_clicknet(tmp_path)
+
+
+def test_a_version_with_a_decoder_only_uses_its_base(tmp_path, model: ClickNet) -> None:
+    from dataclasses import replace
+
+    from maskloop.segment.card import sha256
+    from maskloop.segment.catalog import Catalog
+
+    tensors = load_file(SHIPPED / "weights.safetensors")
+    save_file({n: t for n, t in tensors.items() if n.startswith("decoder.")}, tmp_path / "decoder.safetensors")
+    digest = sha256(tmp_path / "decoder.safetensors")
+    card = replace(
+        read_card(SHIPPED),
+        name="learned",
+        base="clicknet",
+        files={"decoder.safetensors": digest},
+    )
+    write_card(tmp_path, card)
+    learned = Catalog(SHIPPED.parent).load(tmp_path, device="cpu", threads=1)
+    assert learned.encoder == model.encoder
+    assert learned.name == "learned"
