@@ -1,0 +1,1 @@
+"""What Label Studio sends and accepts. Nobody else knows its JSON."""

@@ -1,0 +1,93 @@
+"""What Label Studio's API tells, as plain values, and the errors of asking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+Json = dict[str, Any]
+
+
+class LabelStudioError(Exception):
+    """Label Studio could not be asked; the message says what to do."""
+
+
+class Unreachable(LabelStudioError):
+    """No answer at that address."""
+
+
+class Refused(LabelStudioError):
+    """The token is not accepted, or its owner may not do this."""
+
+
+class Missing(LabelStudioError):
+    """No such task, annotation or project (any more)."""
+
+
+@dataclass(frozen=True)
+class Project:
+    id: int
+    title: str
+    label_config: str
+    model_version: str
+    """The version whose scores the Data Manager shows. Empty: all of them."""
+
+
+@dataclass(frozen=True)
+class Task:
+    id: int
+    project: int
+    data: Json
+    """As imported: ``{"image": "/data/upload/..."}``."""
+
+
+@dataclass(frozen=True)
+class Annotation:
+    id: int
+    task: int
+    project: int
+    result: list[Json]
+    """The regions, raw; :mod:`maskloop.labelstudio.regions` reads them."""
+    completed_by: int | None
+    was_cancelled: bool
+    ground_truth: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
+class StoredPrediction:
+    id: int
+    task: int
+    model_version: str
+    score: float | None
+    result: list[Json]
+
+
+@dataclass(frozen=True)
+class Webhook:
+    id: int
+    project: int | None
+    """None: the webhook of the whole organization."""
+    url: str
+    headers: Mapping[str, str]
+    is_active: bool
+    send_payload: bool
+    actions: frozenset[str] | None
+    """None: all actions."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    id: int
+    project: int
+    url: str
+    title: str
+    state: str
+    """CO connected, DI disconnected, ER error, TR training, PR predicting."""
+    error: str
+    is_interactive: bool
+    basic_auth_user: str
+    model_version: str
