@@ -1,0 +1,1 @@
+"""Where a job waits and who runs it. Knows no job by name."""

@@ -1,0 +1,210 @@
+"""The scaled-out queue: RQ on Redis, seen from the web process. It never imports torch."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from rq import Queue
+from rq.job import Job as RqJob
+from rq.serializers import JSONSerializer
+
+from maskloop.queue import wire
+from maskloop.queue.affinity import Workers
+from maskloop.queue.job import Busy, Expired, Job, JobError, JobQueue, Priority, Result, Superseded
+
+if TYPE_CHECKING:
+    from redis.client import Pipeline
+
+PATIENCE = 0.2
+"""Seconds a click waits for the worker that holds its image before any worker may take it."""
+ONCE_SECONDS = 120
+"""A key is forgotten after this, so that a prepare job lost with its worker does not block the image."""
+BLOCK_SECONDS = 2.0
+
+UNREACHABLE = (RedisConnectionError, RedisTimeoutError)
+
+MOVE = """
+if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then redis.call('LPUSH', KEYS[2], ARGV[1]) return 1 end
+return 0
+"""
+
+
+@dataclass(frozen=True)
+class _Ticket:
+    job: Job
+    rq: RqJob
+    queue: Queue
+    priority: Priority
+
+
+class RedisQueue(JobQueue):
+    """A :class:`~maskloop.queue.job.JobQueue` whose jobs are run by `maskloop worker` processes.
+
+    ``limit`` bounds each lane: clicks beyond it are refused, other jobs are dropped.
+    """
+
+    def __init__(self, url: str, limit: int = 256) -> None:
+        self._url = wire.without_password(url)
+        self._redis = wire.connect(url)
+        self._waiting = wire.connect(url, blocking=BLOCK_SECONDS)
+        self._limit = limit
+        self._workers = Workers(self._redis)
+        self._move = self._redis.register_script(MOVE)
+        self._queues: dict[str, Queue] = {}
+        self._closing = False
+
+    def call(self, job: Job, deadline: float, priority: Priority = Priority.INTERACTIVE) -> Result:
+        until = time.monotonic() + deadline
+        try:
+            ticket = self._submit(job, priority, deadline)
+            try:
+                return self._wait(ticket, until)
+            finally:
+                if job.group is not None:
+                    self._redis.hdel(wire.group_key(job.group), ticket.rq.id)
+        except UNREACHABLE as error:
+            raise self._unreachable(error) from error
+
+    def enqueue(self, job: Job, priority: Priority) -> bool:
+        try:
+            once = wire.once_key(job.name, job.key) if job.key is not None else None
+            if once and not self._redis.set(once, 1, nx=True, ex=ONCE_SECONDS):
+                return False
+            try:
+                self._submit(job, priority, None)
+            except Busy:
+                if once:
+                    self._redis.delete(once)
+                return False
+            return True
+        except UNREACHABLE as error:
+            raise self._unreachable(error) from error
+
+    def depths(self) -> dict[str, int]:
+        try:
+            lanes = self._lanes()
+            with self._redis.pipeline(transaction=False) as pipe:
+                for names in lanes.values():
+                    for name in names:
+                        pipe.llen(self._queue(name).key)
+                lengths = iter(pipe.execute())
+            return {lane.value: sum(next(lengths) for _ in names) for lane, names in lanes.items()}
+        except UNREACHABLE as error:
+            raise self._unreachable(error) from error
+
+    def ages(self) -> dict[str, float]:
+        """Seconds the oldest job of each lane has waited."""
+        ages: dict[str, float] = {}
+        try:
+            for lane, names in self._lanes().items():
+                heads = [job for name in names for job in self._queue(name).get_jobs(0, 1)]
+                since = [job.enqueued_at.timestamp() for job in heads if job.enqueued_at]
+                ages[lane.value] = max(0.0, time.time() - min(since)) if since else 0.0
+        except UNREACHABLE as error:
+            raise self._unreachable(error) from error
+        return ages
+
+    def ready(self) -> str | None:
+        if self._closing:
+            return "the server is shutting down"
+        try:
+            workers = self._workers.ready()
+        except UNREACHABLE as error:
+            return str(self._unreachable(error))
+        return None if workers else "no worker is ready; start one with `maskloop worker` or wait until it has loaded"
+
+    def workers(self) -> dict[str, dict[str, Any]]:
+        """The ready workers by name, with the versions each has loaded."""
+        return dict(self._workers.ready())
+
+    def close(self) -> None:
+        self._closing = True
+
+    def _lanes(self) -> dict[Priority, list[str]]:
+        """The queues of each lane; clicks may also wait for one worker."""
+        lanes = {lane: [lane.value] for lane in Priority}
+        lanes[Priority.INTERACTIVE] += [wire.own_lane(worker) for worker in self._workers.ready()]
+        return lanes
+
+    def _queue(self, name: str) -> Queue:
+        if name not in self._queues:
+            self._queues[name] = Queue(name, connection=self._redis, serializer=JSONSerializer)
+        return self._queues[name]
+
+    def _submit(self, job: Job, priority: Priority, deadline: float | None) -> _Ticket:
+        """Admit a job, drop the ones it makes pointless, and put it into its queue."""
+        if self._closing:
+            raise Busy("the server is shutting down", retry_after=5)
+        lanes = self._lanes()[priority]
+        with self._redis.pipeline(transaction=False) as pipe:
+            for name in lanes:
+                pipe.llen(self._queue(name).key)
+            if job.group is not None:
+                pipe.hgetall(wire.group_key(job.group))
+            answers = pipe.execute()
+        waiting = sum(answers[: len(lanes)])
+        older: dict[bytes, bytes] = answers[-1] if job.group is not None else {}
+        if waiting >= self._limit:
+            raise Busy(f"{waiting} {priority.value} jobs are waiting already; try again in a second", retry_after=1)
+        worker = self._workers.preferred(job.affinity) if priority is Priority.INTERACTIVE else None
+        queue = self._queue(wire.own_lane(worker) if worker else priority.value)
+        rq = queue.create_job(
+            job.name,
+            args=(job.payload,),
+            job_id=uuid.uuid4().hex,
+            description=job.name,
+            ttl=None if deadline is None else math.ceil(deadline),
+            result_ttl=0,
+            meta={"once": wire.once_key(job.name, job.key)} if job.key is not None else {},
+        )
+        with self._redis.pipeline() as pipe:
+            queue.enqueue_job(rq, pipeline=pipe)  # first: RQ refuses a pipeline with commands in it
+            self._drop_superseded_by(job, older, lanes, pipe)
+            if priority is Priority.BATCH:
+                pipe.hset(wire.PENDING, rq.id, json.dumps({"lane": queue.name}))
+            if job.group is not None:
+                pipe.hset(wire.group_key(job.group), rq.id, json.dumps(sorted(job.parts)))
+                pipe.expire(wire.group_key(job.group), 2 * wire.REPLY_SECONDS)
+            pipe.execute()
+        return _Ticket(job, rq, queue, priority)
+
+    def _drop_superseded_by(self, newer: Job, older: dict[bytes, bytes], lanes: list[str], pipe: Pipeline) -> None:
+        for field, parts in older.items():
+            if frozenset(json.loads(parts)) < newer.parts:
+                job_id = field.decode()
+                for name in lanes:
+                    pipe.lrem(self._queue(name).key, 1, job_id)
+                pipe.delete(RqJob.key_for(job_id))
+                pipe.lpush(wire.reply_key(job_id), wire.pack_outcome(Superseded("a newer prompt took its place")))
+                pipe.expire(wire.reply_key(job_id), wire.REPLY_SECONDS)
+
+    def _wait(self, ticket: _Ticket, until: float) -> Result:
+        key = wire.reply_key(ticket.rq.id)
+        prefers = ticket.queue.name != ticket.priority.value
+        while (left := until - time.monotonic()) > 0:
+            reply = self._waiting.blpop([key], min(left, PATIENCE if prefers else BLOCK_SECONDS))
+            if reply is not None:
+                return wire.unpack_outcome(reply[1])
+            if prefers:
+                self._move(keys=[ticket.queue.key, self._queue(ticket.priority.value).key], args=[ticket.rq.id])
+                prefers = False
+        with self._redis.pipeline() as pipe:
+            for name in (ticket.queue.name, ticket.priority.value):
+                pipe.lrem(self._queue(name).key, 1, ticket.rq.id)
+            pipe.delete(ticket.rq.key)
+            pipe.hdel(wire.PENDING, ticket.rq.id)
+            pipe.execute()
+        why = self.ready() or "the workers are busy, or the model is too slow for this machine"
+        raise Expired(f"no answer in time: {why}")
+
+    def _unreachable(self, error: Exception) -> JobError:
+        for client in (self._redis, self._waiting):
+            client.connection_pool.disconnect(inuse_connections=False)  # the idle ones are as dead as this one
+        return Busy(f"the queue at {self._url} (REDIS_URL) does not answer: {error}", retry_after=2)

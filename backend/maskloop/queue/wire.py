@@ -1,0 +1,93 @@
+"""Names and forms of what MaskLoop keeps in Redis, beside RQ's own keys."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from maskloop.queue.job import JobError, Priority, Result, Superseded
+
+INTERACTIVE = Priority.INTERACTIVE.value
+WORKERS = "maskloop:workers"
+PENDING = "maskloop:pending"
+SWEEP_LOCK = "maskloop:sweep"
+
+REPLY_SECONDS = 60
+"""How long an answer waits for whoever asked."""
+
+
+def reply_key(job_id: str) -> str:
+    return f"maskloop:reply:{job_id}"
+
+
+def once_key(name: str, key: str) -> str:
+    """Exists while a job of that name and key waits or runs."""
+    return f"maskloop:once:{name}:{key}"
+
+
+def group_key(group: str) -> str:
+    return f"maskloop:group:{group}"
+
+
+def worker_key(worker: str) -> str:
+    """What a live worker says of itself; it expires when the worker is silent."""
+    return f"maskloop:worker:{worker}"
+
+
+def own_lane(worker: str) -> str:
+    """The queue of clicks that prefer this worker, because it holds their image."""
+    return f"{INTERACTIVE}:{worker}"
+
+
+def as_text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def connect(url: str, blocking: float = 0.0) -> Redis:
+    """A client that fails at once instead of retrying: a retried blocking pop can lose what it popped.
+
+    ``blocking`` is the longest a command may block, in seconds; the socket waits a little longer.
+    """
+    return Redis.from_url(
+        url,
+        socket_timeout=blocking + 2.0,
+        socket_connect_timeout=2.0,
+        socket_keepalive=True,
+        health_check_interval=0,
+        retry=Retry(NoBackoff(), 0),
+        retry_on_error=[],
+    )
+
+
+def without_password(url: str) -> str:
+    """The address, fit for a message."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+def pack_outcome(outcome: Result | Exception) -> bytes:
+    """An answer or an error as JSON. What is not plain JSON becomes an error, never a silent success."""
+    if isinstance(outcome, Exception):
+        kind = "superseded" if isinstance(outcome, Superseded) else "error"
+        message = str(outcome) if isinstance(outcome, JobError) else f"{type(outcome).__name__}: {outcome}"
+        return json.dumps({kind: message}).encode()
+    try:
+        return json.dumps({"ok": outcome}, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError) as error:
+        return json.dumps({"error": f"the worker's answer is not plain JSON: {error}"}).encode()
+
+
+def unpack_outcome(data: bytes | str) -> Result:
+    """The answer. Raises Superseded or JobError when it is one."""
+    outcome: dict[str, Any] = json.loads(data)
+    if "ok" in outcome:
+        result: Result = outcome["ok"]
+        return result
+    if "superseded" in outcome:
+        raise Superseded(outcome["superseded"])
+    raise JobError(outcome["error"])

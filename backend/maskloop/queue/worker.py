@@ -1,0 +1,282 @@
+"""The process that holds a model and runs jobs: RQ's SimpleWorker, never forked, draining what waits."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from rq import Queue, SimpleWorker
+from rq.exceptions import DequeueTimeout, NoSuchJobError
+from rq.job import Job as RqJob
+from rq.serializers import JSONSerializer
+from rq.utils import now
+from rq.worker import WorkerStatus
+
+from maskloop.queue import wire
+from maskloop.queue.job import Handlers, JobError, Priority, Result
+from maskloop.queue.sweeper import SWEEP_SECONDS, sweep
+from maskloop.queue.together import DeviceLost, run_together
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+log = logging.getLogger(__name__)
+
+UNREACHABLE = (RedisConnectionError, RedisTimeoutError)
+HEARTBEAT_SECONDS = 1.0
+RECONNECT_SECONDS = 0.5
+SILENT_SECONDS = 5
+"""A worker that said nothing for this long is taken for dead."""
+DEQUEUE_SECONDS = 1
+DEVICE_LOST = 70
+"""Exit status after a device error: a new process may work, this one never will."""
+
+
+class Stamp(Protocol):
+    """A number shared with the supervisor: when the running job began (time.monotonic()), 0.0 when idle,
+    negative while the model is being loaded.
+    """
+
+    value: float
+
+
+class Alive(threading.Thread):
+    """Says every second, in Redis, that this worker lives, what it has loaded and whether it is ready."""
+
+    def __init__(self, url: str, worker: str, about: Callable[[], dict[str, Any]]) -> None:
+        super().__init__(name="heartbeat", daemon=True)
+        self._redis = wire.connect(url)
+        self._worker = worker
+        self._about = about
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        while not self._over.is_set():
+            with contextlib.suppress(RedisError):  # said again in a second, when Redis is back
+                self.say(ready=True)
+            self._over.wait(HEARTBEAT_SECONDS)
+
+    def say(self, ready: bool) -> None:
+        said = {"ready": ready, "pid": os.getpid(), "host": socket.gethostname(), **self._about()}
+        with self._redis.pipeline() as pipe:
+            pipe.set(wire.worker_key(self._worker), json.dumps(said), ex=SILENT_SECONDS)
+            pipe.sadd(wire.WORKERS, self._worker)
+            pipe.execute()
+
+    def stop(self) -> None:
+        """Take no more clicks meant for this worker; it still counts as alive until it has finished."""
+        self._over.set()
+        self.join()
+        with contextlib.suppress(RedisError):
+            self.say(ready=False)
+
+    def forget(self) -> None:
+        """The worker is gone: what it left is everybody's."""
+        self._over.set()
+        if self.is_alive():
+            self.join()
+        with contextlib.suppress(RedisError):
+            self._redis.delete(wire.worker_key(self._worker))
+
+
+def keep_working(make: Callable[[], GpuWorker]) -> None:
+    """One worker after the other in this process, until one is asked to stop: Redis comes and goes, the model stays.
+
+    A worker that lost its connection cannot know what became of its books; a new one has a new
+    name, and what the old one left is found as that of any dead worker.
+    """
+    worker: GpuWorker | None = None
+    while worker is None or not worker.asked_to_stop:
+        try:
+            worker = make()
+            worker.run()
+        except UNREACHABLE as error:
+            log.warning("Redis does not answer: %s", error)
+            time.sleep(RECONNECT_SECONDS)
+
+
+class GpuWorker(SimpleWorker):  # type: ignore[misc]
+    """One process, one model, one job (or one drained batch of clicks) at a time.
+
+    ``handlers`` is the allow-list: a job of any other name is answered with an error and no
+    code named by Redis is ever imported. Construct it when the model is warm, then :meth:`run`.
+    ``about`` is what its heartbeat tells (the versions loaded), ``free`` empties the device's
+    cache, ``drain`` is the most clicks decoded together, ``stamp`` is watched from outside.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        handlers: Handlers,
+        stamp: Stamp,
+        about: Callable[[], dict[str, Any]] = dict,
+        free: Callable[[], None] = lambda: None,
+        drain: int = 8,
+    ) -> None:
+        name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self._handlers = handlers
+        self._stamp = stamp
+        self._free = free
+        self._drain = drain
+        self._alive = Alive(url, name, about)
+        lanes = [wire.own_lane(name), *(lane.value for lane in Priority)]
+        super().__init__(
+            lanes,
+            name=name,
+            connection=wire.connect(url, blocking=DEQUEUE_SECONDS),
+            serializer=JSONSerializer,
+            maintenance_interval=SWEEP_SECONDS,
+            worker_ttl=60,
+            log_job_description=False,
+        )
+        self.log_result_lifespan = False
+
+    @property
+    def dequeue_timeout(self) -> int:
+        return DEQUEUE_SECONDS
+
+    @property
+    def asked_to_stop(self) -> bool:
+        return bool(self._stop_requested)
+
+    def run(self) -> None:
+        """Work until SIGTERM or SIGINT (what runs is finished) or until Redis is lost.
+
+        SystemExit(DEVICE_LOST) after a device error.
+        """
+        self._alive.say(ready=True)
+        self._alive.start()
+        try:
+            self.work(logging_level="WARNING")
+        finally:
+            self._alive.forget()
+
+    def subscribe(self) -> None:
+        """No ear for RQ's remote commands: a worker is stopped by its supervisor, not through Redis."""
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        """Stop after what runs. RQ's own handler would leave from between pop and start, and lose that job."""
+        self._stop_requested = True
+
+    def run_maintenance_tasks(self) -> None:
+        sweep(self.connection)
+        super().run_maintenance_tasks()
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[RqJob, Queue] | None:
+        """The next job, or None when asked to stop. RQ's own loop never looks at the request while it waits."""
+        self.set_state(WorkerStatus.IDLE)
+        wait = 0.5
+        while not self._stop_requested:
+            try:
+                self.heartbeat()
+                if self.should_run_maintenance_tasks:
+                    self.run_maintenance_tasks()
+                found: tuple[RqJob, Queue] | None = self.queue_class.dequeue_any(
+                    self._ordered_queues,
+                    timeout,
+                    connection=self.connection,
+                    job_class=self.job_class,
+                    serializer=self.serializer,
+                    death_penalty_class=self.death_penalty_class,
+                )
+                return found
+            except DequeueTimeout:
+                continue
+            except UNREACHABLE as error:
+                log.warning("Redis does not answer (%s); trying again in %g s", error, wait)
+                time.sleep(wait)
+                wait = min(2 * wait, 4.0)
+        self._alive.stop()
+        return None
+
+    def execute_job(self, job: RqJob, queue: Queue) -> None:
+        """Run a job, together with the clicks of the same name that wait already."""
+        name = _name(job)
+        if name not in self._handlers:
+            log.error("refused a job that no handler is for: %r", name)
+            self._reply([job], [JobError(f"no worker knows a job named {name!r}")])
+            job.delete()
+            return
+        self._stamp.value = time.monotonic()
+        try:
+            taken = [(job, queue), *self._waiting_like(job, queue)]
+            jobs = [job for job, _ in taken]
+            executions = [self._begin(job) for job in jobs]
+            try:
+                outcomes = run_together(self._handlers[name], [job.args[0] for job in jobs], self._free)
+            except DeviceLost as error:
+                self._give_up(jobs, queue, error)
+            self._reply(jobs, outcomes)
+            for (job, lane), execution in zip(taken, executions, strict=True):
+                job.ended_at = now()
+                self.handle_job_success(job, lane, lane.started_job_registry, execution)
+            self.set_state(WorkerStatus.IDLE)
+        finally:
+            self._stamp.value = 0.0
+
+    def _give_up(self, jobs: list[RqJob], queue: Queue, error: DeviceLost) -> NoReturn:
+        """End the process; a batch job stays pending, and the sweeper gives it to another."""
+        log.critical("the device failed: %s; this process ends and must be restarted", error)
+        if queue.name != Priority.BATCH.value:
+            self._reply(jobs, [JobError("the device failed and the worker restarts; try again")] * len(jobs))
+        raise SystemExit(DEVICE_LOST) from error
+
+    def _waiting_like(self, first: RqJob, queue: Queue) -> list[tuple[RqJob, Queue]]:
+        """More clicks of the same name, without ever waiting for one."""
+        clicks = self.queues[:2]
+        if queue.name not in {lane.name for lane in clicks}:
+            return []
+        more: list[tuple[RqJob, Queue]] = []
+        for lane in clicks:
+            # Not Queue.pop_job_id: in RQ 3.0.0 it raises ValueError on an empty queue.
+            while len(more) + 1 < self._drain and (found := self.connection.lpop(lane.key)) is not None:
+                job_id = wire.as_text(found)
+                try:
+                    job = self.job_class.fetch(job_id, self.connection, self.serializer)
+                    if _name(job) == _name(first):
+                        more.append((job, lane))
+                        continue
+                except NoSuchJobError:  # it expired or was superseded
+                    continue
+                lane.push_job_id(job_id, at_front=True)
+                break
+        return more
+
+    def _begin(self, job: RqJob) -> Any:
+        execution = self.prepare_execution(job)
+        self.prepare_job_execution(job)
+        job.started_at = now()
+        return execution
+
+    def _reply(self, jobs: list[RqJob], outcomes: list[Result | Exception]) -> None:
+        """Answer first, keep RQ's books after: the annotator waits for the answer only."""
+        with self.connection.pipeline() as pipe:
+            for job, outcome in zip(jobs, outcomes, strict=True):
+                pipe.rpush(wire.reply_key(job.id), wire.pack_outcome(outcome))
+                pipe.expire(wire.reply_key(job.id), wire.REPLY_SECONDS)
+                pipe.hdel(wire.PENDING, job.id)
+                if once := job.meta.get("once"):
+                    pipe.delete(once)
+            pipe.execute()
+
+
+def _name(job: RqJob) -> str:
+    """The job's name; empty for data that is not ours (say, somebody's pickle)."""
+    try:
+        name = job.func_name
+        return name if isinstance(name, str) and len(job.args) == 1 and isinstance(job.args[0], dict) else ""
+    except Exception:  # whatever a stranger's bytes make the serializer raise
+        return ""
