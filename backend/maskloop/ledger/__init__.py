@@ -1,0 +1,36 @@
+"""What was predicted, submitted, trained and promoted: facts in one database that every process shares."""
+
+from maskloop.ledger.batches import Batches
+from maskloop.ledger.facts import (
+    BatchItem,
+    BatchProgress,
+    Prediction,
+    Promotion,
+    Recorded,
+    Region,
+    Signal,
+    Submission,
+    Training,
+    TrainingState,
+)
+from maskloop.ledger.predictions import Predictions
+from maskloop.ledger.submissions import Submissions
+from maskloop.ledger.trainings import Trainings
+
+__all__ = [
+    "BatchItem",
+    "BatchProgress",
+    "Ledger",
+    "Prediction",
+    "Promotion",
+    "Recorded",
+    "Region",
+    "Signal",
+    "Submission",
+    "Training",
+    "TrainingState",
+]
+
+
+class Ledger(Predictions, Submissions, Trainings, Batches):
+    """``Ledger(url)``: the whole book. Safe to share between threads, and between processes by its URL."""

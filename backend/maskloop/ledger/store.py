@@ -1,0 +1,108 @@
+"""The database below the ledger: SQLite (write-ahead log) or Postgres, brought up to date at the start."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.orm import Session
+
+HEAD = "0002"
+"""The newest migration; a database that says so is not touched."""
+
+_MIGRATION_LOCK = 0x6D61736B  # any constant: the key of Postgres' advisory lock
+_ATTEMPTS = 4
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Store:
+    """One engine; every change is one short transaction, run again when it loses a race or its connection."""
+
+    def __init__(self, url: str) -> None:
+        """Open the database at a SQLAlchemy URL, creating or migrating it first."""
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "postgresql" and parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
+            Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
+        self.engine: Engine = create_engine(parsed, pool_pre_ping=True)
+        self._sqlite = self.engine.dialect.name == "sqlite"
+        if self._sqlite:
+            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        self._migrate()
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def _read(self, work: Callable[[Session], T]) -> T:
+        return self._run(work, write=False)
+
+    def _write(self, work: Callable[[Session], T]) -> T:
+        """Run ``work`` in a transaction. It may run more than once, so it must only touch the database."""
+        return self._run(work, write=True)
+
+    def _run(self, work: Callable[[Session], T], write: bool) -> T:
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                with (
+                    self.engine.connect().execution_options(maskloop_write=write) as connection,
+                    Session(connection, expire_on_commit=False) as session,
+                    session.begin(),
+                ):
+                    return work(session)
+            except DBAPIError as error:
+                again = isinstance(error, IntegrityError) or error.connection_invalidated or _is_race(error)
+                if attempt == _ATTEMPTS or not again:
+                    raise
+                _log.info("ledger: trying again (%s)", type(error.orig).__name__)
+                time.sleep(0.05 * 2**attempt)
+        raise AssertionError("unreachable")
+
+    def _migrate(self) -> None:
+        with self.engine.connect().execution_options(maskloop_write=True) as connection, connection.begin():
+            if not self._sqlite:
+                # BEGIN IMMEDIATE does the same for SQLite: who starts second waits here and finds the work done.
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            if _revision(connection) != HEAD:
+                from alembic import command
+                from alembic.config import Config
+
+                config = Config()
+                config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+
+
+def _revision(connection: Connection) -> str | None:
+    if not connection.dialect.has_table(connection, "alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver must not begin transactions on its own: _begin_sqlite does
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA busy_timeout = 15000")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A deferred transaction that reads first and writes later fails at once when another wrote in between;
+    # an immediate one waits its turn.
+    write = connection.get_execution_options().get("maskloop_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _is_race(error: DBAPIError) -> bool:
+    """A deadlock, a serialization failure, a busy file or a server that is restarting: worth another try."""
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return state in {"40001", "40P01"} or state.startswith(("08", "57P")) or "database is locked" in str(error.orig)

@@ -1,0 +1,136 @@
+"""The tables, as the newest migration leaves them."""
+
+from __future__ import annotations
+
+from sqlalchemy import Index, LargeBinary, Text, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """Every table of the ledger."""
+
+
+class PredictionRow(Base):
+    __tablename__ = "prediction"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project: Mapped[int]
+    task: Mapped[int]
+    region: Mapped[str]
+    prompt: Mapped[str]
+    clicks: Mapped[int]
+    version: Mapped[str]
+    score: Mapped[float]
+    label: Mapped[str | None]
+    rle: Mapped[bytes | None] = mapped_column(LargeBinary)
+    at: Mapped[float] = mapped_column(index=True)
+    __table_args__ = (Index("prediction_region", "project", "task", "region"),)
+
+
+class SubmissionRow(Base):
+    __tablename__ = "submission"
+    project: Mapped[int] = mapped_column(primary_key=True)
+    annotation: Mapped[int] = mapped_column(primary_key=True)
+    task: Mapped[int | None]
+    updated_at: Mapped[str]
+    image: Mapped[str] = mapped_column(Text)
+    cancelled: Mapped[bool]
+    ground_truth: Mapped[bool]
+    deleted: Mapped[bool]
+    completed_by: Mapped[int | None]
+    regions: Mapped[bytes] = mapped_column(LargeBinary)
+    training: Mapped[int | None]
+    recorded_at: Mapped[float]
+    __table_args__ = (Index("submission_task", "project", "task"),)
+
+
+class DeletedTaskRow(Base):
+    """Tasks that are gone: an event that comes late must not bring their annotations back."""
+
+    __tablename__ = "deleted_task"
+    project: Mapped[int] = mapped_column(primary_key=True)
+    task: Mapped[int] = mapped_column(primary_key=True)
+
+
+class ProjectRow(Base):
+    __tablename__ = "project"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    label_config: Mapped[str] = mapped_column(Text)
+    polled_until: Mapped[str]
+    polled_at: Mapped[float]
+
+
+class SplitRow(Base):
+    """Which part of the data an image (by content hash) belongs to: once held out, never trained on."""
+
+    __tablename__ = "split"
+    project: Mapped[int] = mapped_column(primary_key=True)
+    content: Mapped[str] = mapped_column(primary_key=True)
+    part: Mapped[str]
+
+
+class TrainingRow(Base):
+    __tablename__ = "training"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project: Mapped[int]
+    state: Mapped[str]
+    trigger: Mapped[str]
+    requested_at: Mapped[float]
+    not_before: Mapped[float]
+    started_at: Mapped[float | None]
+    finished_at: Mapped[float | None]
+    heartbeat: Mapped[float | None]
+    owner: Mapped[str | None]
+    attempt: Mapped[int]
+    progress: Mapped[float]
+    note: Mapped[str] = mapped_column(Text)
+    version: Mapped[str | None]
+    cancel: Mapped[bool]
+    # The database itself refuses a second waiting and a second running training of a project.
+    __table_args__ = tuple(
+        Index(
+            f"training_one_{state}",
+            "project",
+            unique=True,
+            sqlite_where=text(f"state = '{state}'"),
+            postgresql_where=text(f"state = '{state}'"),
+        )
+        for state in ("waiting", "running")
+    )
+
+
+class PromotionRow(Base):
+    __tablename__ = "promotion"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project: Mapped[int] = mapped_column(index=True)
+    version: Mapped[str]
+    previous: Mapped[str]
+    by: Mapped[str]
+    at: Mapped[float]
+
+
+class BatchRow(Base):
+    __tablename__ = "batch"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project: Mapped[int]
+    version: Mapped[str]
+    created_at: Mapped[float]
+
+
+class BatchItemRow(Base):
+    __tablename__ = "batch_item"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    batch: Mapped[str] = mapped_column(index=True)
+    project: Mapped[int]
+    task: Mapped[int]
+    version: Mapped[str]
+    prompt: Mapped[str]
+    payload: Mapped[str] = mapped_column(Text)
+    state: Mapped[str]
+    owner: Mapped[str | None]
+    lease_until: Mapped[float | None]
+    attempt: Mapped[int]
+    error: Mapped[str] = mapped_column(Text)
+    __table_args__ = (
+        Index("batch_item_once", "project", "task", "version", "prompt", unique=True),
+        Index("batch_item_open", "state", "id"),
+    )
