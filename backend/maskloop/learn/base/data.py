@@ -1,0 +1,281 @@
+"""Training samples: a view, the mask of what is meant in it, and the first prompt.
+
+``data`` is a folder laid out as described in ``docs/model.md``: ``permissive/`` with
+``index.csv``, ``backgrounds.csv`` and ``cutouts.csv``, and ``index.csv`` with the rows of
+other sets, of which only those with ``split=train`` and licence CC0 are read.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from maskloop.learn.base import scenes
+from maskloop.learn.base.augment import brushed, damaged, loose_box, photographed, scattered
+from maskloop.learn.clicks import next_click
+from maskloop.segment.prompt import Image, Mask
+
+MIX = {
+    "coco": 0.24,
+    "cutouts": 0.30,
+    "shapes": 0.12,
+    "defects": 0.11,
+    "cells": 0.05,
+    "nuclei": 0.09,
+    "facade": 0.05,
+    "cloth": 0.04,
+}
+"""Share of each kind of scene."""
+PROMPTS = {"click": 0.5, "clicks": 0.17, "box": 0.15, "scribble": 0.06, "prior": 0.12}
+"""Share of each kind of first prompt."""
+MOST_POINTS = 12
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One view: pixels S x S x 3, truth S x S (0, 1), and prompts as clicknet's maps, S x S each.
+
+    ``points`` are (x, y, sign); ``scribbles`` 2 x S x S; ``previous`` the damaged mask to start from.
+    """
+
+    pixels: Image
+    truth: NDArray[np.uint8]
+    points: list[tuple[int, int, int]]
+    box: NDArray[np.uint8]
+    scribbles: NDArray[np.uint8]
+    previous: NDArray[np.uint8]
+
+
+class Samples:
+    """An endless stream of samples; the n-th is decided by (seed, n), whatever came before."""
+
+    def __init__(self, data: Path, seed: int, size: int) -> None:
+        self.seed, self.size = seed, size
+        permissive = data / "permissive"
+        self.photos: dict[str, list[tuple[Path, list[Path]]]] = {
+            name: _paired(permissive, [row for row in _rows(permissive / "index.csv") if row["dataset"] == name])
+            for name in ("coco", "cloth", "facade")
+        }
+        free = [r for r in _rows(data / "index.csv") if r["split"] == "train" and r["licence"] == "CC0"]
+        self.photos["nuclei"] = _paired(data / "train", free)
+        self.backgrounds = [permissive / "backgrounds" / row["image"] for row in _rows(permissive / "backgrounds.csv")]
+        self.cutouts = [permissive / "cutouts" / row["image"] for row in _rows(permissive / "cutouts.csv")]
+        self._kept: dict[Path, NDArray[np.uint8]] = {}
+
+    def stream(self, start: int, step: int = 1) -> Iterator[Sample]:
+        """Samples number start, start + step, ..."""
+        number = start
+        while True:
+            yield self.sample(number)
+            number += step
+
+    def sample(self, number: int) -> Sample:
+        rng = np.random.default_rng((self.seed, number))
+        for _ in range(20):
+            kind = str(rng.choice(list(MIX), p=list(MIX.values())))
+            view = self._view(rng, kind)
+            if view is not None:
+                image, truth = view
+                if rng.random() < 0.5:
+                    image, truth = image[:, ::-1], truth[:, ::-1]
+                if rng.random() < (0.1 if kind in ("coco", "cutouts", "facade") else 0.5):
+                    image, truth = image.transpose(1, 0, 2), truth.T
+                return prompted(rng, photographed(rng, np.ascontiguousarray(image)), np.ascontiguousarray(truth))
+        raise RuntimeError(f"no usable view in 20 attempts for sample {number}: is the data complete?")
+
+    def _view(self, rng: np.random.Generator, kind: str) -> tuple[Image, Mask] | None:
+        if kind in self.photos:
+            image_path, mask_paths = self.photos[kind][int(rng.integers(len(self.photos[kind])))]
+            grey = read(mask_paths[int(rng.integers(len(mask_paths)))], cv2.IMREAD_GRAYSCALE)
+            return framed(rng, self._image(image_path), grey > 127, self.size)
+        if kind == "cutouts":
+            return self._composed(rng)
+        drawn: scenes.Scene = getattr(scenes, kind)(rng, self.size)
+        image, masks = drawn
+        masks = [mask for mask in masks if mask.sum() >= 12]
+        if not masks:
+            return None
+        mask = masks[int(rng.integers(len(masks)))]
+        return framed(rng, image, mask, self.size) if rng.random() < 0.3 else (image, mask)
+
+    def _composed(self, rng: np.random.Generator) -> tuple[Image, Mask] | None:
+        """Cut-out things, people and clothes on a photographed or textured ground."""
+        size = self.size
+        if rng.random() < 0.75:
+            ground = self._image(self.backgrounds[int(rng.integers(len(self.backgrounds)))])
+            height, width = ground.shape[:2]
+            side = int(min(height, width) * rng.uniform(0.5, 1))
+            y, x = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
+            seen = cv2.resize(ground[y : y + side, x : x + side], (size, size), interpolation=cv2.INTER_AREA)
+            canvas = seen.astype(np.float32)
+        else:
+            canvas = scenes.texture(rng, size)
+        layers: list[Mask] = []
+        thing: NDArray[np.float32] | None = None
+        alike = rng.random() < 0.3
+        for index in range(int(rng.integers(1, 6))):
+            if thing is None or not alike:
+                thing = self._cutout(rng)
+            mask = pasted(rng, canvas, thing)
+            for earlier in layers:
+                earlier &= ~mask
+            layers.append(mask)
+            if index == 0 and rng.random() < 0.25:
+                part = coloured_part(rng, canvas, mask)
+                if part is not None:
+                    return np.clip(canvas, 0, 255).astype(np.uint8), part
+        sizes = np.array([mask.sum() for mask in layers])
+        if sizes.max() < 30:
+            return None
+        pick = int(rng.choice(np.flatnonzero(sizes >= 30)))
+        return np.clip(canvas, 0, 255).astype(np.uint8), layers[pick]
+
+    def _cutout(self, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Something to paste, h x w x 4, RGBA 0 to 255."""
+        if rng.random() < 0.6:
+            return self._image(self.cutouts[int(rng.integers(len(self.cutouts)))], alpha=True).astype(np.float32)
+        source = self.photos["coco" if rng.random() < 0.6 else "cloth"]
+        image_path, mask_paths = source[int(rng.integers(len(source)))]
+        alpha = read(mask_paths[int(rng.integers(len(mask_paths)))], cv2.IMREAD_GRAYSCALE)
+        x, y, width, height = cv2.boundingRect(alpha)
+        image = self._image(image_path)[y : y + height, x : x + width]
+        return np.dstack([image, alpha[y : y + height, x : x + width]]).astype(np.float32)
+
+    def _image(self, path: Path, alpha: bool = False) -> NDArray[np.uint8]:
+        image = self._kept.get(path)
+        if image is None:
+            stored = read(path, cv2.IMREAD_UNCHANGED if alpha else cv2.IMREAD_COLOR)
+            image = np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGRA2RGBA if alpha else cv2.COLOR_BGR2RGB), np.uint8)
+            self._kept[path] = image
+        return image
+
+
+def read(path: Path, flags: int) -> NDArray[np.uint8]:
+    """An image file as OpenCV has it. Raises FileNotFoundError when it cannot be read."""
+    image = cv2.imread(str(path), flags)
+    if image is None:
+        raise FileNotFoundError(f"training image {path} is missing or damaged")
+    return np.asarray(image, np.uint8)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _paired(folder: Path, rows: list[dict[str, str]]) -> list[tuple[Path, list[Path]]]:
+    masks: dict[str, list[Path]] = defaultdict(list)
+    for row in rows:
+        masks[row["image"]].append(folder / "masks" / row["mask"])
+    return [(folder / "images" / image, paths) for image, paths in masks.items()]
+
+
+def framed(rng: np.random.Generator, image: Image, mask: Mask, size: int) -> tuple[Image, Mask] | None:
+    """A square view of ``image`` that shows the object: mostly near it, sometimes the whole picture."""
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    if width * height < 16:
+        return None
+    full = max(image.shape[:2])
+    side = full if rng.random() < 0.25 else float(np.clip(max(width, height) * rng.uniform(1.05, 4), 24, full * 1.1))
+    room = max(side - max(width, height), 0.15 * side) / 2
+    centre = (x + width / 2 + rng.uniform(-room, room), y + height / 2 + rng.uniform(-room, room))
+    if side == full and rng.random() < 0.7:
+        centre = (image.shape[1] / 2, image.shape[0] / 2)
+    scale = size / side
+    stretch = float(np.exp(rng.uniform(-0.15, 0.15)))
+    turn = float(rng.normal(0, 0.12)) if rng.random() < 0.4 else 0.0
+    matrix = cv2.getRotationMatrix2D(centre, np.degrees(turn), 1.0)
+    matrix = np.vstack([matrix, [0, 0, 1]])
+    place = np.array([[scale * stretch, 0, 0], [0, scale / stretch, 0], [0, 0, 1.0]])
+    place[:2, 2] = size / 2 - place[:2, :2] @ np.array(centre)
+    if scale < 0.7:
+        image = cv2.GaussianBlur(image, (0, 0), 0.4 / scale).astype(np.uint8)
+    affine = (place @ matrix)[:2]
+    border = cv2.BORDER_REFLECT_101 if rng.random() < 0.5 else cv2.BORDER_CONSTANT
+    view = cv2.warpAffine(image, affine, (size, size), flags=cv2.INTER_LINEAR, borderMode=border)
+    if border == cv2.BORDER_REFLECT_101 and (side > full * 0.9 or turn):
+        # A mirrored object would be a second true one without a mask.
+        view = cv2.warpAffine(image, affine, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    truth = cv2.warpAffine(mask.astype(np.uint8) * 255, affine, (size, size), flags=cv2.INTER_LINEAR) > 127
+    if truth.sum() < 12 or truth.mean() > 0.9:
+        return None
+    return view.astype(np.uint8), truth
+
+
+def pasted(rng: np.random.Generator, canvas: NDArray[np.float32], thing: NDArray[np.float32]) -> Mask:
+    """Paste an RGBA thing somewhere on the canvas, turned, scaled and tinted; its visible mask."""
+    size = canvas.shape[0]
+    height, width = thing.shape[:2]
+    scale = size * float(np.exp(rng.uniform(np.log(0.08), np.log(0.9)))) / max(height, width)
+    if scale < 0.7:
+        thing = cv2.GaussianBlur(thing, (0, 0), 0.4 / scale).astype(np.float32)
+    turn = float(rng.normal(0, 25)) if rng.random() < 0.6 else 0.0
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), turn, scale)
+    matrix[:, 2] = matrix[:, 2] + rng.uniform(0.1, 0.9, 2) * size - np.array([width / 2, height / 2])
+    layer = cv2.warpAffine(thing, matrix, (size, size), flags=cv2.INTER_LINEAR).astype(np.float32)
+    alpha = (layer[..., 3:] / 255).astype(np.float32)
+    if rng.random() < 0.4:
+        alpha = cv2.GaussianBlur(alpha, (0, 0), rng.uniform(0.4, 1.0)).astype(np.float32)[..., None]
+    tinted = layer[..., :3] * rng.uniform(0.6, 1.15) * rng.uniform(0.85, 1.15, 3).astype(np.float32)
+    if rng.random() < 0.15:
+        tinted = 0.5 * tinted + 0.5 * canvas
+    canvas += alpha * (tinted - canvas)
+    visible: Mask = alpha[..., 0] > 0.5
+    return visible
+
+
+def coloured_part(rng: np.random.Generator, canvas: NDArray[np.float32], mask: Mask) -> Mask | None:
+    """A connected part of a thing that has one colour, 8 to 60 % of it; None if there is none."""
+    inside = canvas[mask]
+    if len(inside) < 300:
+        return None
+    some = inside[rng.integers(len(inside), size=min(len(inside), 600))].astype(np.float32)
+    criteria = (cv2.TERM_CRITERIA_MAX_ITER, 8, 1.0)
+    cv2.setRNGSeed(int(rng.integers(2**31 - 1)))
+    kinds = int(rng.integers(2, 5))
+    _, _, found = cv2.kmeans(some, kinds, np.empty(0, np.int32), criteria, 1, cv2.KMEANS_PP_CENTERS)
+    centres = np.asarray(found, np.float32)
+    nearest = ((canvas[:, :, None] - centres[None, None]) ** 2).sum(3).argmin(2)
+    parts = []
+    for index in range(len(centres)):
+        same = cv2.morphologyEx(((nearest == index) & mask).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(same)
+        parts += [labels == n for n in range(1, len(stats)) if 0.08 < stats[n, cv2.CC_STAT_AREA] / len(inside) < 0.6]
+    return parts[int(rng.integers(len(parts)))] if parts else None
+
+
+def prompted(rng: np.random.Generator, pixels: Image, truth: Mask) -> Sample:
+    """A view with the first thing its annotator does."""
+    shape = truth.shape
+    box, scribbles, previous = np.zeros(shape, np.uint8), np.zeros((2, *shape), np.uint8), np.zeros(shape, np.uint8)
+    points: list[tuple[int, int, int]] = []
+    kind = str(rng.choice(list(PROMPTS), p=list(PROMPTS.values())))
+    around = cv2.dilate(truth.astype(np.uint8), np.ones((41, 41), np.uint8)).astype(bool) & ~truth
+    if kind == "box":
+        drawn = loose_box(rng, truth)
+        box = box if drawn is None else drawn.astype(np.uint8)
+    elif kind == "scribble":
+        scribbles[0] = brushed(rng, truth)
+        if rng.random() < 0.4:
+            scribbles[1] = brushed(rng, around)
+    elif kind == "prior":
+        start = damaged(rng, truth)
+        previous = start.astype(np.uint8)
+        click = next_click(start, truth, rng=rng) if rng.random() < 0.85 else None
+        if click is not None:
+            points.append((int(click.x), int(click.y), int(click.positive)))
+    if kind == "clicks" or (kind == "box" and rng.random() < 0.3):
+        points += [(x, y, 1) for x, y in scattered(rng, truth, int(rng.integers(1, 5)))]
+        points += [(x, y, 0) for x, y in scattered(rng, around, int(rng.integers(0, 5)), 0.1)]
+    if kind == "click" or not (points or box.any() or scribbles.any() or previous.any()):
+        # Most people aim at the middle; the simulated annotator of the evaluation always does.
+        inner = 0.95 if rng.random() < 0.5 else 0.4
+        points += [(x, y, 1) for x, y in scattered(rng, truth, 1, inner)]
+    return Sample(pixels, truth.astype(np.uint8), points, box, scribbles, previous)

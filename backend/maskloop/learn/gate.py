@@ -1,0 +1,147 @@
+"""The gate: a version must earn its place on the project's own hold-out.
+
+The candidate is compared with the current version and with the base, object by object (paired), by clicks
+to IoU 85 % and 90 % (NoC) and by the IoU after one and three clicks. Intervals come from a bootstrap over
+images, since objects of one image are not independent. Pure numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+METRICS = ("noc85", "noc90", "iou1", "iou3")
+LOWER_IS_BETTER = frozenset({"noc85", "noc90"})
+
+CONFIDENCE = 0.95
+ROUNDS = 2000
+LEAST_OBJECTS = 4
+"""Objects of the hold-out below which nothing can be told from noise."""
+LEAST_IMAGES = 2
+LABEL_BOUND = 0.10
+"""How much worse than the current version a label may get: 10 % more clicks (NoC@85) and 0.10 clicks at least."""
+CLICKS_BOUND = 0.05
+"""How many more clicks to 85 % the candidate may need over all, whatever else is better."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How one version did on one object of the hold-out: clicks to 85 and 90 % IoU, IoU after 1 and 3 clicks."""
+
+    image: str
+    object: str
+    label: str | None
+    noc85: float
+    noc90: float
+    iou1: float
+    iou3: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """A metric of two versions, and the bootstrap interval of the difference (second - first)."""
+
+    metric: str
+    first: float
+    second: float
+    low: float
+    high: float
+
+    @property
+    def better(self) -> bool:
+        """The second is better beyond noise."""
+        return self.high < 0 if self.metric in LOWER_IS_BETTER else self.low > 0
+
+    @property
+    def worse(self) -> bool:
+        """The second is worse beyond noise."""
+        return self.low > 0 if self.metric in LOWER_IS_BETTER else self.high < 0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the candidate becomes current, why, and the numbers behind it."""
+
+    promote: bool
+    reasons: tuple[str, ...]
+    against_current: tuple[Change, ...]
+    against_base: tuple[Change, ...]
+    labels: Mapping[str, Change]
+    objects: int
+    images: int
+
+
+def judge(candidate: Sequence[Score], current: Sequence[Score], base: Sequence[Score], seed: int = 0) -> Verdict:
+    """Promote the candidate only if it is better beyond noise and no label pays for it.
+
+    The three sequences score the same objects. The rule: against the current version at least one of the four
+    metrics is better with 95 % confidence and none is worse with 95 % confidence; no label needs over 10 % more
+    clicks (NoC@85, labels with at least 4 objects); and over all it needs at most 5 % more clicks to 85 % than
+    the current version, and than the base.
+    Raises ValueError when the objects differ.
+    """
+    keys = [[(s.image, s.object) for s in scores] for scores in (candidate, current, base)]
+    if not keys[0] == keys[1] == keys[2]:
+        raise ValueError("the three versions were not scored on the same objects in the same order")
+    images = len({score.image for score in candidate})
+    if len(candidate) < LEAST_OBJECTS or images < LEAST_IMAGES:
+        reason = (
+            f"the hold-out has {len(candidate)} objects on {images} images; at least {LEAST_OBJECTS} on "
+            f"{LEAST_IMAGES} are needed to tell better from luck"
+        )
+        return Verdict(False, (reason,), (), (), {}, len(candidate), images)
+    to_current = tuple(compare(current, candidate, metric, seed) for metric in METRICS)
+    to_base = tuple(compare(base, candidate, metric, seed) for metric in METRICS)
+    labels: dict[str, Change] = {}
+    for label in sorted({score.label for score in candidate if score.label is not None}):
+        chosen = [k for k, score in enumerate(candidate) if score.label == label]
+        if len(chosen) >= LEAST_OBJECTS:
+            labels[label] = compare([current[k] for k in chosen], [candidate[k] for k in chosen], "noc85", seed)
+    against: list[str] = []
+    if not any(change.better for change in to_current):
+        tried = "; ".join(_words(change) for change in to_current)
+        against.append(f"not better than the current version beyond noise ({tried})")
+    against += [f"worse than the current version: {_words(change)}" for change in to_current if change.worse]
+    for name, change in (("current version", to_current[0]), ("base", to_base[0])):
+        if change.second > (1 + CLICKS_BOUND) * change.first:
+            against.append(f"over {CLICKS_BOUND:.0%} more clicks than the {name}: {_words(change)}")
+    for label, change in labels.items():
+        if change.second > change.first + max(LABEL_BOUND * change.first, 0.10):
+            against.append(f"label {label!r} would need more clicks: {_words(change)}")
+    better = [_words(change) for change in to_current if change.better]
+    reasons = tuple(against) if against else tuple(f"better than the current version: {words}" for words in better)
+    return Verdict(not against, reasons, to_current, to_base, labels, len(candidate), images)
+
+
+def compare(first: Sequence[Score], second: Sequence[Score], metric: str, seed: int = 0) -> Change:
+    """The paired difference of a metric with its bootstrap interval over images."""
+    a = np.array([getattr(score, metric) for score in first], np.float64)
+    b = np.array([getattr(score, metric) for score in second], np.float64)
+    groups = [score.image for score in first]
+    low, high = interval(b - a, groups, seed)
+    return Change(metric, float(a.mean()), float(b.mean()), low, high)
+
+
+def interval(values: NDArray[np.float64], groups: Sequence[str], seed: int = 0) -> tuple[float, float]:
+    """The bootstrap interval of a mean whose values come in groups: whole groups are drawn."""
+    names = sorted(set(groups))
+    index = {name: k for k, name in enumerate(names)}
+    member = np.array([index[group] for group in groups])
+    sums = np.bincount(member, weights=values, minlength=len(names))
+    counts = np.bincount(member, minlength=len(names))
+    drawn = np.random.default_rng(seed).integers(0, len(names), (ROUNDS, len(names)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _words(change: Change) -> str:
+    names = {"noc85": "clicks to 85 %", "noc90": "clicks to 90 %", "iou1": "IoU at click 1", "iou3": "IoU at click 3"}
+    return (
+        f"{names[change.metric]} {change.first:.2f} -> {change.second:.2f} "
+        f"(difference {change.low:+.2f} to {change.high:+.2f})"
+    )

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from maskloop.learn.base.curves import draw_training
+from maskloop.learn.base.data import Samples
+from maskloop.learn.base.release import release
+from maskloop.learn.base.train import CHECKPOINT, LOG, Recipe, Trainer
+from maskloop.segment.clicknet import load_clicknet
+from maskloop.segment.clicknet_net import ClickNetwork
+
+RECIPE = Recipe(hours=1, batch=2, size=65, large=81, encoder_start=0.0, encoder_every=1)
+
+
+@pytest.fixture(scope="module")
+def initial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An initial encoder of random weights, named as the real one is."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("initial") / "encoder.safetensors"
+    state = ClickNetwork().encoder.state_dict()
+    save_file({name.removeprefix("layers."): tensor for name, tensor in state.items()}, path)
+    return path
+
+
+def iterations(path: Path) -> int:
+    with safe_open(path, "pt") as file:
+        return int(json.loads(file.metadata()["facts"])["iteration"])
+
+
+def test_training_lowers_the_loss_of_what_it_sees(training_data: Path, initial: Path, tmp_path: Path) -> None:
+    trainer = Trainer(training_data, initial, tmp_path, RECIPE, "cpu")
+    samples = [Samples(training_data, 1, 65).sample(n) for n in range(2)]
+    trainer.iteration = 100
+    losses = [trainer.step(samples, 0.5)["loss1"] for _ in range(14)]
+    assert min(losses[-4:]) < 0.9 * losses[0]
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_from_its_checkpoint(training_data: Path, initial: Path, tmp_path: Path) -> None:
+    first = Trainer(training_data, initial, tmp_path, RECIPE, "cpu")
+    first.run(lambda progress, figures: None, most=2)
+    assert iterations(tmp_path / CHECKPOINT) == 2
+    second = Trainer(training_data, initial, tmp_path, RECIPE, "cpu")
+    assert second.iteration == 2
+    assert second.seconds > 0
+    for name, tensor in first.net.state_dict().items():
+        assert torch.equal(tensor, second.net.state_dict()[name])
+    assert len(second.optimizer.state_dict()["state"]) == len(first.optimizer.state_dict()["state"]) > 100
+    second.run(lambda progress, figures: None, most=1)
+    assert iterations(tmp_path / CHECKPOINT) == 3
+
+
+@pytest.mark.slow
+def test_a_checkpoint_becomes_a_model_that_loads(training_data: Path, initial: Path, tmp_path: Path) -> None:
+    Trainer(training_data, initial, tmp_path / "run", RECIPE, "cpu").run(lambda progress, figures: None, most=1)
+    card = release(tmp_path / "run" / CHECKPOINT, tmp_path / "model", {"noc85": 5.0})
+    assert card.metrics["noc85"] == 5.0
+    assert load_clicknet(tmp_path / "model").name == "clicknet"
+    assert (tmp_path / "model" / "weights.safetensors").stat().st_size < 20_000_000
+
+
+@pytest.mark.slow
+def test_another_run_starts_from_averaged_weights(training_data: Path, initial: Path, tmp_path: Path) -> None:
+    first = Trainer(training_data, initial, tmp_path / "one", RECIPE, "cpu")
+    first.run(lambda progress, figures: None, most=1)
+    second = Trainer(training_data, initial, tmp_path / "two", RECIPE, "cpu", tmp_path / "one" / CHECKPOINT)
+    assert second.iteration == 0
+    for name, tensor in second.net.state_dict().items():
+        assert torch.equal(tensor, first.ema[name])
+
+
+def test_curves_are_drawn_from_the_log(tmp_path: Path) -> None:
+    rows = [{"seconds": 60.0 * n, "loss1": 2 / (n + 1), "iou1": 0.1 * n} for n in range(8)]
+    (tmp_path / LOG).write_text("\n".join(json.dumps(row) for row in rows))
+    draw_training(tmp_path / LOG, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 5000
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on(training_data: Path, initial: Path, tmp_path: Path) -> None:
+    """kill -9 in the middle, then the same command again."""
+    command = [sys.executable, "-m", "maskloop", "train-base", "--data", str(training_data), "--initial", str(initial)]
+    command += ["--output", str(tmp_path), "--hours", "0.012", "--threads", "1"]
+    process = subprocess.Popen(command)
+    limit = time.monotonic() + 120
+    while not (tmp_path / CHECKPOINT).is_file():
+        assert process.poll() is None
+        assert time.monotonic() < limit
+        time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = iterations(tmp_path / CHECKPOINT)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert iterations(tmp_path / CHECKPOINT) > before
+    assert (tmp_path / "curves.png").is_file()

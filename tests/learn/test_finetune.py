@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from maskloop.learn import practice
+from maskloop.learn.finetune import CHECKPOINT, Plan, finetune
+from maskloop.learn.samples import Sample, Target
+from maskloop.learn.views import view_pool
+from maskloop.segment.clicknet_net import ClickNetwork
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def network() -> ClickNetwork:
+    torch.manual_seed(0)
+    return ClickNetwork()
+
+
+def sample(seed: int) -> Sample:
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:64, :64]
+    mask = (columns - 30) ** 2 + (rows - 34) ** 2 <= 12**2
+    pixels = rng.normal(80, 10, (64, 64, 3))
+    pixels[mask] += 90
+    target = Target(seed, "r", "Disc", (64, 64), np.packbits(mask).tobytes())
+    return Sample(f"{seed}", seed, "x", np.clip(pixels, 0, 255).astype(np.uint8), (target,))
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_training_that_was_killed_goes_on_from_its_checkpoint(
+    network: ClickNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maskloop.learn.finetune.CHECKPOINT_SECONDS", 0.0)
+    plan = Plan(seconds=600, batch=2, steps=4, exams=2, per_object=1)
+    lessons, validation = [sample(1), sample(2)], [sample(3)]
+
+    def stop(progress: float, note: str) -> None:
+        if note == "step 3":
+            raise Killed
+
+    with pytest.raises(Killed):
+        finetune(network, network, lessons, validation, plan, tmp_path, stop)
+    notes: list[str] = []
+    course = finetune(network, network, lessons, validation, plan, tmp_path, lambda _, note: notes.append(note))
+    assert notes[0] == "step 3"
+    assert course.step == 4
+    assert [row[0] for row in course.curve] == [0, 2, 4]
+    assert course.best_value >= (course.curve[0][2] + course.curve[0][3]) / 2
+    assert set(course.best) == set(network.decoder.state_dict())
+    other = finetune(network, network, [sample(7)], validation, plan, tmp_path, lambda _, note: notes.append(note))
+    assert other.step == 4
+    assert "step 1" in notes
+
+
+def test_a_damaged_checkpoint_is_not_believed(network: ClickNetwork, tmp_path: Path) -> None:
+    (tmp_path / CHECKPOINT).write_bytes(b"half a file")
+    plan = Plan(seconds=600, batch=1, steps=1, exams=1, per_object=1)
+    assert finetune(network, network, [sample(1)], [sample(2)], plan, tmp_path, lambda *_: None).step == 1
+
+
+def test_the_start_is_not_changed_and_time_ends_a_training(network: ClickNetwork, tmp_path: Path) -> None:
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    course = finetune(network, network, [sample(1)], [sample(2)], Plan(seconds=1e-6), tmp_path, lambda *_: None)
+    assert course.step == 0
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    with pytest.raises(ValueError, match="no objects"):
+        finetune(network, network, [], [sample(2)], Plan(seconds=1.0), tmp_path, lambda *_: None)
+
+
+def test_clicks_go_where_the_mask_is_wrong(network: ClickNetwork) -> None:
+    views = list(view_pool(network.encoder, [sample(1)], 1, 0, augment=False))
+    exercise = practice.begin(views, np.random.default_rng(0), boxes=0.0)
+    assert exercise.prompts().points.shape == (1, 1, 3)
+    practice.click(exercise, None)
+    (column, row, sign) = exercise.points[0][0]
+    assert sign == 1.0
+    assert views[0].mask[int(row), int(column)]
+    assert exercise.ambiguous.tolist() == [True]
+    exercise.previous = torch.ones_like(exercise.previous)
+    practice.click(exercise, np.random.default_rng(0))
+    (column, row, sign) = exercise.points[0][1]
+    assert sign == 0.0
+    assert not views[0].mask[int(row), int(column)]
+    assert exercise.ambiguous.tolist() == [False]
+
+
+def test_a_box_is_a_first_prompt_of_its_own(network: ClickNetwork) -> None:
+    views = list(view_pool(network.encoder, [sample(1)], 1, 0, augment=False))
+    exercise = practice.begin(views, np.random.default_rng(0), boxes=1.0)
+    practice.click(exercise, None)
+    assert exercise.points == [[]]
+    assert not exercise.ambiguous.any()
+    inside = exercise.box[0, 0].numpy() > 0
+    assert inside[views[0].mask].all()
