@@ -1,0 +1,1 @@
+"""What is done: each job a function from plain JSON to plain JSON."""

@@ -1,0 +1,290 @@
+"""Whole task queues: what is done in time is answered, the rest goes on behind and is pushed as it is done."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from maskloop.jobs.preannotate import PreannotateRequest, plan
+from maskloop.labelstudio.client import LabelStudioClient, LabelStudioError, Missing, Refused
+from maskloop.labelstudio.requests import PredictRequest
+from maskloop.ledger import BatchItem, Ledger
+from maskloop.queue.job import Busy, Expired, Job, JobError, JobQueue, Priority, Result
+
+log = logging.getLogger(__name__)
+
+WINDOW = 4
+"""Tasks of batches that one web process has under way at once."""
+LEASE_SECONDS = 30.0
+"""A task whose process is silent for this long is taken over by another."""
+CALL_SECONDS = 120.0
+PAUSE_SECONDS = 2.0
+IDLE_SECONDS = 5.0
+ATTEMPTS = 3
+LOOK_SECONDS = 2.0
+ONE_TASK_SECONDS = 10.0
+"""Somebody opens a task and waits: one task is answered within this."""
+STORE_SECONDS = 2.0
+"""Time Label Studio gets to store one prediction of an answer before it is pushed instead; it needs 0.14 s."""
+
+Entry = dict[str, Any]
+
+
+@dataclass
+class _Asking:
+    """A request that still waits for its answer: what is done by then goes into it."""
+
+    changed: threading.Condition = field(default_factory=threading.Condition)
+    entries: dict[int, tuple[BatchItem, Entry | None]] = field(default_factory=dict)
+    closed: bool = False
+
+    def take(self, item: BatchItem, entry: Entry | None) -> bool:
+        """Put a task's entry (None: it failed) into the answer; False when that has gone."""
+        with self.changed:
+            if self.closed:
+                return False
+            self.entries[item.task] = (item, entry)
+            self.changed.notify_all()
+            return True
+
+    def wait(self, count: int, seconds: float) -> bool:
+        """Whether ``count`` tasks are here, at the latest after so many seconds."""
+        with self.changed:
+            return self.changed.wait_for(lambda: len(self.entries) >= count, timeout=max(0.0, seconds))
+
+    def close(self) -> dict[int, tuple[BatchItem, Entry | None]]:
+        with self.changed:
+            self.closed = True
+            return self.entries
+
+
+class Batches:
+    """Predictions for many tasks, each stored in Label Studio once, however often a process dies.
+
+    What has to be done stands in the ledger. A task is claimed for a while, run by a worker,
+    and either put into the answer that Label Studio still waits for or pushed through its
+    API. A task that went into an answer counts as done when Label Studio is seen to have stored
+    it; if it never does, the task is done again.
+
+    Args:
+        deadline: seconds after which a request is answered with what is done.
+        client: Label Studio's API; without one nothing can be pushed and the rest is given up.
+        live: the labels that a version proposes masks for by itself.
+    """
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        ledger: Ledger,
+        client: LabelStudioClient | None,
+        deadline: float,
+        window: int = WINDOW,
+        live: Callable[[str], Collection[str]] = lambda version: (),
+    ) -> None:
+        self._live = live
+        self._queue = queue
+        self._ledger = ledger
+        self._client = client
+        self._deadline = deadline
+        self._owner = uuid.uuid4().hex
+        self._asking: dict[str, _Asking] = {}
+        self._held: set[int] = set()
+        self._unconfirmed: deque[tuple[float, BatchItem]] = deque()
+        self._lock = threading.Lock()
+        self._wake = threading.Semaphore(0)
+        self._over = threading.Event()
+        self._window = window
+        self._threads = [threading.Thread(target=self._run, name=f"batch-{n}", daemon=True) for n in range(window)]
+        self._threads.append(threading.Thread(target=self._keep, name="batch-lease", daemon=True))
+        for thread in self._threads:
+            thread.start()
+
+    def answer(self, request: PredictRequest, version: str) -> list[Entry | list[Any]]:
+        """An entry for each task, in order.
+
+        ``[]`` where there is none (nothing to do, failed, or not done yet): Label Studio stores
+        nothing then and may ask again.
+        """
+        until = time.monotonic() + (self._deadline if len(request.tasks) > 1 else min(self._deadline, ONE_TASK_SECONDS))
+        plans: dict[int, PreannotateRequest] = {}
+        live = self._live(version)
+        for task in request.tasks:
+            if task.problem is not None:
+                log.warning("task %s: %s", task.id, task.problem)
+            elif (asked := plan(task, request.config, version, live)) is not None:
+                plans.setdefault(asked.task, asked)
+        entries = self._ask(request.project, version, list(plans.values()), until) if plans else {}
+        return [[] if task.id is None else entries.pop(task.id, []) for task in request.tasks]
+
+    def close(self) -> None:
+        """Finish what is under way; the rest stays in the ledger."""
+        self._over.set()
+        for _ in self._threads:
+            self._wake.release()
+        for thread in self._threads:
+            thread.join(timeout=CALL_SECONDS)
+
+    def _ask(
+        self, project: int | None, version: str, plans: list[PreannotateRequest], until: float
+    ) -> dict[int, Entry]:
+        asking = _Asking()
+        items = [(asked.task, asked.digest(), json.dumps(asked.to_json())) for asked in plans]
+        with self._lock:  # nobody may finish a task of this batch before its request is known to wait
+            batch = self._ledger.create_batch(project or 0, version, items)
+            self._asking[batch] = asking
+        progress = self._ledger.progress(batch)
+        count = progress.total if progress else 0
+        log.info("batch %s: %d tasks for version %s", batch, count, version)
+        for _ in range(min(count, self._window)):
+            self._wake.release()
+        while not asking.wait(count, min(until - time.monotonic(), LOOK_SECONDS)):
+            if time.monotonic() >= until or self._nothing_left(batch, asking):
+                break
+        done = asking.close()
+        with self._lock:
+            del self._asking[batch]
+        if len(done) < count:
+            log.info("batch %s: %d of %d tasks go on in the background", batch, count - len(done), count)
+        stored = [(item, entry) for item, entry in done.values() if entry is not None]
+        self._give(batch, [item for item, _ in stored])
+        return {item.task: entry for item, entry in stored}
+
+    def _nothing_left(self, batch: str, asking: _Asking) -> bool:
+        """Other processes may have done the rest."""
+        progress = self._ledger.progress(batch)
+        return progress is None or progress.waiting + progress.running <= len(asking.entries)
+
+    def _give(self, batch: str, items: list[BatchItem]) -> None:
+        """These went into the answer: watch that Label Studio stores them."""
+        if self._client is None:
+            for item in items:
+                self._ledger.finish_item(item.id, self._owner)
+            with self._lock:
+                self._held.difference_update(item.id for item in items)
+        elif items:
+            lease = LEASE_SECONDS + STORE_SECONDS * len(items)
+            until = time.monotonic() + lease
+            with self._lock:
+                self._ledger.extend_items([item.id for item in items], self._owner, lease)
+                self._held.difference_update(item.id for item in items)
+                self._unconfirmed.extend((until, item) for item in items)
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            try:
+                item = self._ledger.claim_item(self._owner, LEASE_SECONDS)
+                if item is None:
+                    self._wake.acquire(timeout=IDLE_SECONDS)
+                    continue
+                self._hold(item)
+            except Exception:  # a database that restarts must not end this thread
+                log.exception("a task of a batch is done later")
+                self._over.wait(PAUSE_SECONDS)
+
+    def _hold(self, item: BatchItem) -> None:
+        """Do one task and keep its claim alive meanwhile."""
+        answered = False
+        with self._lock:
+            self._held.add(item.id)
+        try:
+            answered = self._process(item)
+        finally:
+            if not answered:
+                with self._lock:
+                    self._held.discard(item.id)
+
+    def _process(self, item: BatchItem) -> bool:
+        """Do one task; True when it went into an answer and stays claimed."""
+        try:
+            if item.attempt > 1 and self._stored(item):
+                self._ledger.finish_item(item.id, self._owner)
+                self._count(item)
+                return False
+            payload = json.loads(item.payload)
+            job = Job("preannotate", payload, affinity=payload["url"])
+            entry = self._queue.call(job, CALL_SECONDS, Priority.BATCH)
+            asking = self._asking_for(item)
+            if asking and asking.take(item, entry):
+                return True
+            self._push(item, entry)
+        except (Busy, Expired) as error:
+            self._later(item, str(error))
+        except Missing:
+            self._fail(item, "the task is no longer in Label Studio", retry=False)
+        except Refused as error:
+            self._fail(item, str(error), retry=False)
+        except LabelStudioError as error:
+            self._later(item, str(error))
+        except JobError as error:
+            self._fail(item, str(error), retry=item.attempt < ATTEMPTS)
+        return False
+
+    def _asking_for(self, item: BatchItem) -> _Asking | None:
+        with self._lock:
+            return self._asking.get(item.batch)
+
+    def _push(self, item: BatchItem, entry: Result) -> None:
+        if self._client is None:
+            self._fail(
+                item,
+                "it was not done in time for the answer, and without LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY it "
+                "cannot be pushed; retrieve predictions again",
+                retry=False,
+            )
+            return
+        self._client.push_prediction(item.task, entry["result"], entry["score"], entry["model_version"])
+        self._ledger.finish_item(item.id, self._owner)
+
+    def _later(self, item: BatchItem, why: str) -> None:
+        log.info("task %d is done later: %s", item.task, why)
+        self._ledger.fail_item(item.id, self._owner, why, retry=True)
+        self._over.wait(PAUSE_SECONDS)
+
+    def _fail(self, item: BatchItem, why: str, retry: bool) -> None:
+        log.warning("task %d: %s", item.task, why)
+        self._ledger.fail_item(item.id, self._owner, why, retry=retry)
+        if not retry:
+            self._count(item)
+
+    def _count(self, item: BatchItem) -> None:
+        """Nothing more is to come for this task."""
+        asking = self._asking_for(item)
+        if asking:
+            asking.take(item, None)
+
+    def _stored(self, item: BatchItem) -> bool:
+        if self._client is None:
+            return False
+        return any(stored.model_version == item.version for stored in self._client.predictions(item.task))
+
+    def _keep(self) -> None:
+        """Keep claims alive, and see what of the last answers Label Studio has stored."""
+        while not self._over.wait(LEASE_SECONDS / 6):
+            try:
+                with self._lock:
+                    if self._held:
+                        self._ledger.extend_items(list(self._held), self._owner, LEASE_SECONDS)
+                self._confirm()
+            except Exception:
+                log.exception("batches are looked after later")
+
+    def _confirm(self) -> None:
+        """Label Studio stores an answer task by task, in order: the first missing one says how far it is."""
+        while self._unconfirmed and not self._over.is_set():
+            until, item = self._unconfirmed[0]
+            if time.monotonic() < until:
+                try:
+                    if not self._stored(item):
+                        return
+                except Missing:
+                    log.info("task %d was deleted meanwhile", item.task)
+                self._ledger.finish_item(item.id, self._owner)
+            with self._lock:
+                self._unconfirmed.popleft()

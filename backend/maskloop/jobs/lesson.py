@@ -1,0 +1,182 @@
+"""What one training learns: a decoder and proposals, examined on the hold-out, in a folder ready to be published."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import inf
+from pathlib import Path
+
+import torch
+
+from maskloop.jobs.material import embed, weights_of
+from maskloop.jobs.proposals import write_signatures
+from maskloop.jobs.submissions import config_labels
+from maskloop.jobs.train import Run
+from maskloop.learn import exam, propose, uncertainty
+from maskloop.learn.finetune import Course, Plan, finetune
+from maskloop.learn.gate import Score, judge
+from maskloop.learn.network import load_network, save_decoder
+from maskloop.learn.propose import Standing
+from maskloop.learn.report import BeforeAfter, Report
+from maskloop.learn.samples import HOLDOUT, TRAIN, Collected, Sample
+from maskloop.learn.versions import LIVE
+from maskloop.segment.card import read_card, sha256, write_card
+from maskloop.segment.segmenter import Segmenter
+
+VALIDATION_SHARE = 0.2
+SECONDS_PER_IMAGE = 6.0
+SHARE_OF_TIME = 0.45
+"""Of a training's time, what teaching the decoder may take; the rest is for examining and proposals."""
+EXAM_TIME = 0.1
+"""Of a training's time, what examining the candidate may take; the other versions take about as long, once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """A candidate's folder, and what there is to say about it."""
+
+    name: str
+    folder: Path
+    report: Report
+    sheet: Sequence[BeforeAfter]
+
+
+def learn(run: Run, collected: Collected, trained: Sequence[Sample], held: Sequence[Sample]) -> Learned:
+    """Teach, examine, judge. ``held`` is only ever looked at to judge."""
+    torch.manual_seed(run.seed)
+    current = run.bench.versions.current(run.project)
+    base = run.bench.base_version
+    base_folder = run.bench.catalog.folder(run.settings.model)
+    current_folder = run.bench.versions.folder(current) or base_folder
+    candidate = run.folder / "candidate"
+
+    course = _teach(run, trained, current_folder, base_folder)
+    _write_candidate(run, candidate, current_folder, course)
+    folders = {run.name: candidate, current: current_folder, base: base_folder}
+    segmenters = {version: run.bench.catalog.load(folder, device="cpu") for version, folder in folders.items()}
+    scores, asked = _examine(run, segmenters, folders, held)
+    verdict = judge(scores[run.name], scores[current], scores[base], run.seed)
+
+    chosen = segmenters[run.name if verdict.promote else current]
+    look = partial(embed, run.bench, segmenter=chosen)
+    proposer = propose.fit(trained, chosen, look, run.seed, lambda p: run.report(0.8 + 0.1 * p, "learning to propose"))
+    standing = propose.tune(
+        proposer, held, trained, chosen, look, lambda p: run.report(0.9 + 0.08 * p, "tuning the proposals")
+    )
+    standing = _in_config(standing, config_labels(run.ledger.label_config(run.project)))
+    if not verdict.promote and (gain := _gain(standing, propose.standing(current_folder))):
+        # Clicks stay as they are; the version is worth having for its proposals.
+        _copy_weights(current_folder, candidate)
+        reasons = (gain, *(f"clicks stay as they are: {reason}" for reason in verdict.reasons))
+        verdict = dataclasses.replace(verdict, promote=True, reasons=reasons)
+    proposer.save(candidate, standing)
+    live = [label for label, one in standing.items() if one.live]
+    (candidate / LIVE).write_text(json.dumps(live))
+    write_signatures(candidate, [uncertainty.signature(look(sample)) for sample in [*trained, *held]])
+    report = Report(
+        project=run.project,
+        training=run.training.id,
+        started_from=current,
+        base=base,
+        seed=run.seed,
+        seconds=time.monotonic() - run.began,
+        steps=course.step,
+        verdict=verdict,
+        curve=course.curve,
+        used={TRAIN: _used(trained), HOLDOUT: _used(held)},
+        left_out=collected.left_out,
+        submissions=collected.forms,
+        proposals={label: dataclasses.asdict(one) for label, one in standing.items()},
+    )
+    return Learned(run.name, candidate, report, _before_after(run, asked, segmenters[current], segmenters[run.name]))
+
+
+def _teach(run: Run, trained: Sequence[Sample], current: Path, base: Path) -> Course:
+    count = max(1, round(VALIDATION_SHARE * len(trained)))
+    seconds = min(60 + SECONDS_PER_IMAGE * len(trained), SHARE_OF_TIME * 60 * run.settings.train_minutes)
+    return finetune(
+        load_network(current),
+        load_network(base),
+        trained[count:],
+        trained[:count],
+        Plan(seconds=seconds, seed=run.seed),
+        run.folder,
+        lambda progress, note: run.report(0.1 + 0.4 * progress, note),
+    )
+
+
+def _examine(
+    run: Run, segmenters: Mapping[str, Segmenter], folders: Mapping[str, Path], held: Sequence[Sample]
+) -> tuple[dict[str, list[Score]], tuple[exam.Question, ...]]:
+    """The scores of every version on the same questions: as many as the first, in its share of the time, can answer."""
+    asked = exam.questions(held)
+    seconds = EXAM_TIME * 60 * run.settings.train_minutes
+    scores: dict[str, list[Score]] = {}
+    for number, (version, segmenter) in enumerate(segmenters.items()):
+
+        def report(progress: float, number: int = number) -> None:
+            run.report(0.5 + 0.3 * (number + progress) / len(segmenters), "examining on the hold-out")
+
+        look, known = partial(embed, run.bench, segmenter=segmenter), run.folder / "exams.json"
+        weights = weights_of(folders[version])
+        scores[version] = exam.take(segmenter, weights, asked, look, known, report, seconds if number == 0 else inf)
+        asked = asked[: len(scores[version])]
+    return scores, asked
+
+
+def _gain(now: Mapping[str, Standing], before: Mapping[str, Standing]) -> str:
+    """Why the proposals alone make a version worth promoting; "" if they do not."""
+    fresh = [label for label, one in now.items() if one.live and not (label in before and before[label].live)]
+    lost = [label for label, one in before.items() if one.live and not (label in now and now[label].live)]
+    if fresh and not lost:
+        return f"pre-annotation goes live for {', '.join(fresh)}"
+    return ""
+
+
+def _in_config(standing: Mapping[str, Standing], labels: frozenset[str] | None) -> dict[str, Standing]:
+    """The config may have changed while we trained: a label that is gone is not shown."""
+    return {
+        label: one
+        if labels is None or label in labels
+        else dataclasses.replace(one, live=False, why="the label is no longer in the labeling config")
+        for label, one in standing.items()
+    }
+
+
+def _before_after(run: Run, asked: Sequence[exam.Question], before: Segmenter, after: Segmenter) -> list[BeforeAfter]:
+    shown = []
+    for sample, target in asked[:8]:
+        truth = target.mask
+        embedding = embed(run.bench, sample, before)
+        prompt, old, old_iou = next(exam.corrected(before, embedding, truth, 1))
+        _, new, new_iou = next(exam.corrected(after, embedding, truth, 1))
+        shown.append(BeforeAfter(sample.pixels, truth, prompt.points[0], old, new, old_iou, new_iou))
+    return shown
+
+
+def _write_candidate(run: Run, folder: Path, start: Path, course: Course) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    save_decoder(start, course.best, folder)
+    card = read_card(start)
+    files = {name: sha256(folder / name) for name in card.weights}
+    description = f"{card.name} retrained on the submissions of project {run.project}"
+    write_card(folder, dataclasses.replace(card, files=files, description=description, metrics={}))
+
+
+def _copy_weights(source: Path, folder: Path) -> None:
+    card = read_card(source)
+    for name in card.weights:
+        shutil.copyfile(source / name, folder / name)
+    files = {name: card.files[name] for name in card.weights}
+    write_card(folder, dataclasses.replace(card, files=files))
+
+
+def _used(samples: Sequence[Sample]) -> list[tuple[str, int, int]]:
+    return [(sample.content, sample.task, len(sample.targets)) for sample in samples]

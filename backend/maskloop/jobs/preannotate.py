@@ -1,0 +1,189 @@
+"""A task without a click: what others have put on it (boxes, points) becomes masks, then what was learned."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from maskloop.jobs.workbench import Timings, Workbench
+from maskloop.labelstudio import polygons, regions, rle
+from maskloop.labelstudio.controls import Control, LabelConfig
+from maskloop.labelstudio.images import LoadedImage
+from maskloop.labelstudio.regions import Target
+from maskloop.labelstudio.requests import Task
+from maskloop.labelstudio.sources import Brush, Polygon, Region, Source
+from maskloop.queue.job import Payload, Result
+from maskloop.segment.postprocess import clean
+from maskloop.segment.prompt import Box, Point, Prompt
+
+MOST = 200
+"""Objects of one task that are masked; a detector that finds more has probably gone wrong."""
+
+
+@dataclass(frozen=True, eq=False)
+class Wish:
+    """One object that wants a mask: the prompt for it, the id and label of the region to be."""
+
+    prompt: Prompt
+    id: str
+    label: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class PreannotateRequest:
+    """What a preannotate job is asked. ``size`` is (width, height) of the upright image, None if nobody said.
+
+    ``name``, ``to_name`` and ``type`` are those of the control that takes the masks.
+    """
+
+    url: str
+    task: int
+    project: int | None
+    version: str
+    name: str
+    to_name: str
+    type: str
+    wishes: tuple[Wish, ...]
+    size: tuple[int, int] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "url": self.url,
+            "task": self.task,
+            "project": self.project,
+            "version": self.version,
+            "name": self.name,
+            "to_name": self.to_name,
+            "type": self.type,
+            "wishes": [{"prompt": w.prompt.to_json(), "id": w.id, "label": w.label} for w in self.wishes],
+            "size": None if self.size is None else list(self.size),
+        }
+
+    @classmethod
+    def from_json(cls, data: Payload) -> PreannotateRequest:
+        wishes = tuple(Wish(Prompt.from_json(w["prompt"]), w["id"], w["label"]) for w in data["wishes"])
+        size = None if data["size"] is None else (int(data["size"][0]), int(data["size"][1]))
+        keys = ("url", "task", "project", "version", "name", "to_name", "type")
+        return cls(**{key: data[key] for key in keys}, wishes=wishes, size=size)
+
+    def digest(self) -> str:
+        """The same for the same image and wishes, whatever the version."""
+        asked = {key: value for key, value in self.to_json().items() if key != "version"}
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def plan(task: Task, config: LabelConfig, version: str, live: Collection[str] = ()) -> PreannotateRequest | None:
+    """What there is to do for a task, None if nothing.
+
+    Boxes and points come from the newest annotation or, without any, the newest prediction
+    that has some and no mask yet: a source with masks has been through this, or by hand.
+    Without either, the version proposes masks if it has ``live`` labels that the config knows:
+    a request without wishes.
+    """
+    control = config.output()
+    if control is None or task.id is None or not task.image_url:
+        return None
+    for source in _newest_first(task):
+        on_image = [region for region in source.regions if region.to_name == control.to_name and region.shape]
+        prompts = [region for region in on_image if isinstance(region.shape, Box | Point) and region.size != (0, 0)]
+        if any(isinstance(region.shape, Brush | Polygon) for region in on_image):
+            return None
+        if wishes := tuple(_wishes(task.id, control, prompts))[:MOST]:
+            return PreannotateRequest(
+                url=task.image_url,
+                task=task.id,
+                project=task.project,
+                version=version,
+                name=control.name,
+                to_name=control.to_name,
+                type=control.type,
+                wishes=wishes,
+                size=prompts[0].size,
+            )
+    if not any(control.label_for(label) == label for label in live):
+        return None
+    return PreannotateRequest(
+        url=task.image_url,
+        task=task.id,
+        project=task.project,
+        version=version,
+        name=control.name,
+        to_name=control.to_name,
+        type=control.type,
+        wishes=(),
+    )
+
+
+def _newest_first(task: Task) -> Iterator[Source]:
+    for sources in (task.annotations, task.predictions):
+        yield from sorted(sources, key=lambda source: (source.updated, source.id or 0), reverse=True)
+
+
+def _wishes(task: int, control: Control, prompts: Sequence[Region]) -> Iterator[Wish]:
+    """Each box and each plain point is an object; smart points of one label were clicks on one object."""
+    clicks: dict[str | None, list[Region]] = {}
+    seen: set[tuple[str | None, object]] = set()
+    for region in prompts:
+        label = control.label_for(region.label)
+        if (label, region.shape) in seen:
+            continue
+        seen.add((label, region.shape))
+        if isinstance(region.shape, Box):
+            yield Wish(Prompt(box=region.shape), regions.region_id(task, region.id), label)
+        elif isinstance(region.shape, Point) and region.is_positive is None:
+            yield Wish(Prompt(points=(region.shape,)), regions.region_id(task, region.id), label)
+        else:
+            clicks.setdefault(label, []).append(region)
+    for label, points in clicks.items():
+        prompt = Prompt(
+            points=tuple(Point(r.shape.x, r.shape.y, bool(r.is_positive)) for r in points if isinstance(r.shape, Point))
+        )
+        if any(point.positive for point in prompt.points):
+            yield Wish(prompt, regions.region_id(task, points[0].id), label)
+
+
+def preannotate(bench: Workbench, payload: Payload) -> Result:
+    """One entry of ``results`` for one task: a region for each wish that led to a mask.
+
+    The score is that of the least certain mask: what the model knows least about wants a
+    person first. Raises ImageError, ModelError, or ValueError with what is wrong.
+    """
+    request, timings = PreannotateRequest.from_json(payload), Timings()
+    version, segmenter = bench.segmenter(request.version)
+    image = bench.image(request.url, request.task)
+    height, width = image.pixels.shape[:2]
+    if request.size is not None and request.size != (width, height):
+        raise ValueError(
+            f"the image is {width} x {height} but the boxes and points on it were made for "
+            f"{request.size[0]} x {request.size[1]}; was the file replaced?"
+        )
+    if not request.wishes:
+        return _proposed(bench, request, image, version)
+    embedding = bench.embedding(image, segmenter, timings)
+    found: list[dict[str, Any]] = []
+    scores: list[float] = []
+    for wish in request.wishes:
+        prediction = segmenter.decode(embedding, wish.prompt)
+        mask = clean(prediction.mask, wish.prompt)
+        if mask.any():
+            target = Target(wish.id, request.name, request.to_name, request.type, wish.label, (width, height))
+            rings = polygons.rings(mask) if target.polygon else ()
+            found += regions.mask_regions(target, rle.encode(mask), rings, prediction.score)
+            scores.append(float(prediction.score))
+    return regions.prediction(found, version, min(scores, default=0.0))
+
+
+def _proposed(bench: Workbench, request: PreannotateRequest, image: LoadedImage, version: str) -> Result:
+    """What a version proposes by itself. The score says how well it knows the image, so that tasks sort by it."""
+    proposals, certainty = bench.proposals.on_image(version, image)
+    height, width = image.pixels.shape[:2]
+    found: list[dict[str, Any]] = []
+    for number, proposal in enumerate(proposals):
+        id = regions.region_id(request.task, f"{version}/{number}")
+        target = Target(id, request.name, request.to_name, request.type, proposal.label, (width, height))
+        rings = polygons.rings(proposal.mask) if target.polygon else ()
+        found += regions.mask_regions(target, rle.encode(proposal.mask), rings, proposal.score)
+    return regions.prediction(found, version, certainty.score)

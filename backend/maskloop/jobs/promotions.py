@@ -1,0 +1,45 @@
+"""Making a version current, by the gate or by a person, so that everybody knows."""
+
+from __future__ import annotations
+
+import logging
+
+from maskloop import metrics
+from maskloop.labelstudio.client import LabelStudioClient
+from maskloop.labelstudio.records import LabelStudioError
+from maskloop.learn.versions import Versions
+from maskloop.ledger import Ledger
+from maskloop.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def promote(settings: Settings, ledger: Ledger, versions: Versions, project: int, version: str, by: str) -> str:
+    """Make a version current; what was current before. Raises VersionError."""
+    previous = versions.promote(project, version)
+    if previous != version:
+        _tell(settings, ledger, project, version, previous, by)
+    return previous
+
+
+def rollback(settings: Settings, ledger: Ledger, versions: Versions, project: int) -> str:
+    """Make the version before the current one current again; its name. Raises VersionError."""
+    previous = versions.current(project)
+    version = versions.rollback(project)
+    _tell(settings, ledger, project, version, previous, "rollback")
+    return version
+
+
+def _tell(settings: Settings, ledger: Ledger, project: int, version: str, previous: str, by: str) -> None:
+    ledger.record_promotion(project, version, previous, by)
+    metrics.PROMOTIONS.labels(str(project), by).inc()
+    log.info("project %d: %s is current (by %s), was %s", project, version, by, previous)
+    key = settings.label_studio_api_key.get_secret_value()
+    if settings.sync_model_version and settings.label_studio_url and key:
+        auth = (settings.basic_auth_user, settings.basic_auth_pass.get_secret_value())
+        client = LabelStudioClient(settings.label_studio_url, key)
+        try:
+            client.set_model_version(project, version, auth if settings.has_credentials else None)
+        except LabelStudioError as error:
+            # The version serves all the same; only Label Studio's score column still shows the old one.
+            log.warning("project %d: Label Studio's model version was not set: %s", project, error)

@@ -1,0 +1,73 @@
+"""What a version proposes for an image nobody has clicked on, and how certain it is of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from maskloop.jobs.workbench import Timings, Workbench
+from maskloop.labelstudio.images import LoadedImage
+from maskloop.learn import propose, uncertainty
+from maskloop.learn.propose import Proposal, Proposer
+from maskloop.learn.uncertainty import Certainty, Floats
+from maskloop.segment.prompt import Point, Prompt
+from maskloop.segment.segmenter import Embedding, Segmenter
+
+LOOKED_AT = 12
+"""Proposals whose prompt is moved to see how firm they are."""
+
+SIGNATURES = "signatures.json"
+
+
+class Proposals:
+    """The proposers of versions, loaded when first asked for. Kept by a worker."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self._bench = bench
+        self._loaded: dict[str, tuple[Proposer, list[Floats]]] = {}
+
+    def on_image(self, version: str, image: LoadedImage) -> tuple[list[Proposal], Certainty]:
+        """The masks of a version's live labels on an image, and how well it knows the image."""
+        version, segmenter = self._bench.segmenter(version)
+        proposer, labelled = self._of(version)
+        embedding = self._bench.embedding(image, segmenter, Timings())
+        found = proposer.propose(image.pixels, embedding, segmenter)
+        return found, known(image.content, found, embedding, segmenter, labelled)
+
+    def _of(self, version: str) -> tuple[Proposer, list[Floats]]:
+        if version not in self._loaded:
+            folder = self._bench.versions.folder(version)
+            self._loaded[version] = (propose.load(folder), read_signatures(folder))
+        return self._loaded[version]
+
+
+def known(
+    content: str, found: list[Proposal], embedding: Embedding, segmenter: Segmenter, labelled: list[Floats]
+) -> Certainty:
+    """How well an image is known, by what is proposed on it and by the images that were labelled."""
+    agreements = []
+    for proposal in found[:LOOKED_AT]:
+        rows, columns = np.nonzero(proposal.mask)
+        middle = Prompt(points=(Point(float(np.median(columns)) + 0.5, float(np.median(rows)) + 0.5),))
+        agreements.append(uncertainty.agreement(embedding, middle, proposal.mask, segmenter))
+    near = uncertainty.familiarity(uncertainty.signature(embedding), labelled)
+    return uncertainty.certainty(content, [p.score for p in found], agreements, near)
+
+
+def write_signatures(folder: Path, signatures: list[Floats]) -> None:
+    """Keep what the labelled images look like beside a version."""
+    partial = folder / f".{SIGNATURES}"
+    partial.write_text(json.dumps([[round(float(x), 5) for x in vector] for vector in signatures]))
+    os.replace(partial, folder / SIGNATURES)
+
+
+def read_signatures(folder: Path | None) -> list[Floats]:
+    """What the labelled images of a version look like; nothing for the base."""
+    try:
+        found = json.loads(((folder or Path("/nonexistent")) / SIGNATURES).read_text())
+    except (FileNotFoundError, ValueError):
+        return []
+    return [np.asarray(vector, np.float32) for vector in found]

@@ -1,0 +1,236 @@
+"""One training, from the submissions to a version that has passed the gate or stays a candidate.
+
+Runs in a process of its own (``python -m maskloop.jobs.train TRAINING OWNER``), at the lowest priority. It may be
+killed at any point: what it did is in a checkpoint, a version appears whole or not at all, and the ledger
+gives the training to the next trainer.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import NoReturn
+
+from maskloop.jobs import promotions
+from maskloop.jobs.handlers import build_workbench
+from maskloop.jobs.material import collect
+from maskloop.jobs.workbench import Workbench
+from maskloop.learn import report as reports
+from maskloop.learn import samples as samples_of
+from maskloop.learn.samples import HOLDOUT, TRAIN, Collected, Sample
+from maskloop.ledger import Ledger, Signal, Training, TrainingState
+from maskloop.segment.card import read_card
+from maskloop.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LEAST_TRAINED = 3
+"""Images to train on below which there is nothing to generalise from."""
+
+TRAINABLE = frozenset({"clicknet"})
+"""Families whose decoder can be retrained."""
+
+VERSIONS_KEPT = 20
+REPORT_EVERY = 2.0
+
+
+class Stopped(Exception):
+    """The training was cancelled, or taken over by another trainer."""
+
+    def __init__(self, signal: Signal) -> None:
+        super().__init__(signal.value)
+        self.signal = signal
+
+
+@dataclass
+class Run:
+    """One training with everything it needs. While it is entered as a context, it keeps the ledger's lease."""
+
+    settings: Settings
+    ledger: Ledger
+    training: Training
+    owner: str
+    bench: Workbench
+    folder: Path
+    began: float = field(default_factory=time.monotonic)
+    _progress: tuple[float, str] = (0.0, "")
+    _answer: Signal = Signal.GO_ON
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def project(self) -> int:
+        return self.training.project
+
+    @property
+    def serial(self) -> str:
+        day = datetime.fromtimestamp(self.training.requested_at, timezone.utc)
+        return f"{day:%Y%m%d}.{self.training.id}"
+
+    @property
+    def seed(self) -> int:
+        return self.training.id
+
+    @property
+    def name(self) -> str:
+        """The name of the version this training makes."""
+        return f"{self.bench.base_version}-p{self.project}-{self.serial}"
+
+    def __enter__(self) -> Run:
+        # A thread of its own: a single step may take longer than the lease on a busy machine.
+        threading.Thread(target=self._keep_lease, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+
+    def _keep_lease(self) -> None:
+        while not self._over.is_set() and self._answer is Signal.GO_ON:
+            try:
+                self._answer = self.ledger.report_progress(self.training.id, self.owner, *self._progress)
+            except Exception:
+                log.exception("training %d could not reach the ledger; trying again", self.training.id)
+            self._over.wait(REPORT_EVERY)
+
+    def report(self, progress: float, note: str) -> None:
+        """Say how far it is. Raises Stopped when it shall not go on."""
+        self._progress = (progress, note)
+        if self._answer is not Signal.GO_ON:
+            raise Stopped(self._answer)
+
+    def report_images(self, count: int) -> None:
+        """Say how many images have been read."""
+        self.report(min(0.1, 0.001 * count), f"read {count} images")
+
+    def finish(self, state: TrainingState, note: str, version: str | None = None) -> TrainingState:
+        self.ledger.finish_training(self.training.id, self.owner, state, note, version)
+        log.info("training %d of project %d: %s; %s", self.training.id, self.project, state.value, note)
+        return state
+
+
+def train(settings: Settings, ledger: Ledger, training: Training, owner: str) -> TrainingState:
+    """Do a claimed training from beginning to end, or go on where a killed one stopped."""
+    bench = build_workbench(settings)
+    folder = settings.data_dir / "learning" / f"p{training.project}"
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Run(settings, ledger, training, owner, bench, folder)
+    try:
+        with run:
+            return _train(run)
+    except Stopped as stopped:
+        if stopped.signal is Signal.CANCEL:
+            return run.finish(TrainingState.CANCELLED, "cancelled")
+        log.warning("training %d was taken over by another trainer", training.id)
+        return TrainingState.CANCELLED
+    except Exception as error:
+        log.exception("training %d failed", training.id)
+        return run.finish(TrainingState.FAILED, f"{type(error).__name__}: {error}")
+
+
+def _train(run: Run) -> TrainingState:
+    by_hand = run.training.trigger == "by hand"
+    if run.training.attempt == 1 and not by_hand and run.ledger.new_submissions(run.project) == 0:
+        return run.finish(TrainingState.NOTHING_NEW, "no submission since the last training")
+    finished = _published_before(run)
+    if finished is not None:
+        return finished
+    collected = collect(run.bench, run.ledger, run.project, run.settings, run.report_images)
+    parts = samples_of.split(collected.samples, run.ledger.parts(run.project))
+    run.ledger.record_parts(run.project, parts)
+    trained = [s for s in collected.samples if parts[s.content] == TRAIN]
+    held = [s for s in collected.samples if parts[s.content] == HOLDOUT]
+    family = read_card(run.bench.catalog.folder(run.settings.model)).family
+    too_little = ""
+    if family not in TRAINABLE:
+        too_little = f"model {run.settings.model} (family {family}) has no decoder that can be retrained"
+    elif len(trained) < LEAST_TRAINED or not held:
+        too_little = (
+            f"{len(trained)} images to train on and {len(held)} to judge by; at least {LEAST_TRAINED} and 1 are needed"
+        )
+    if too_little:
+        run.ledger.mark_trained(run.training.id, collected.forms, run.project)
+        left = f"; left out: {collected.left_out[0].reason}" if collected.left_out else ""
+        return run.finish(TrainingState.KEPT, too_little + left)
+    return _publish(run, collected, trained, held)
+
+
+def _publish(run: Run, collected: Collected, trained: list[Sample], held: list[Sample]) -> TrainingState:
+    from maskloop.jobs.lesson import learn
+
+    learned = learn(run, collected, trained, held)
+    run.report(0.99, "publishing")
+
+    def fill(folder: Path) -> None:
+        shutil.copytree(learned.folder, folder, dirs_exist_ok=True)
+        reports.write(folder, learned.name, learned.report, learned.sheet)
+
+    published = run.bench.versions.publish(run.project, run.serial, fill)
+    return _conclude(run, published, learned.report.verdict.promote, learned.report.verdict.reasons, collected.forms)
+
+
+def _conclude(
+    run: Run, version: str, promote: bool, reasons: Sequence[str], forms: Sequence[tuple[int, str]]
+) -> TrainingState:
+    """What follows once a version is published; every step may be done again after a crash."""
+    if promote:
+        promotions.promote(run.settings, run.ledger, run.bench.versions, run.project, version, "gate")
+    run.ledger.mark_trained(run.training.id, forms, run.project)
+    state = TrainingState.PROMOTED if promote else TrainingState.KEPT
+    run.finish(state, "; ".join(reasons), version)
+    shutil.rmtree(run.folder / "candidate", ignore_errors=True)
+    (run.folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    run.bench.versions.discard(run.project, VERSIONS_KEPT)
+    return state
+
+
+def _published_before(run: Run) -> TrainingState | None:
+    """If an earlier attempt was killed after it had published: finish what it began."""
+    for version in run.bench.versions.list(run.project):
+        if version.name == run.name:
+            found = reports.read(version.folder)
+            forms = [(int(a), str(at)) for a, at in found["submissions"]]
+            return _conclude(run, run.name, bool(found["verdict"]["promote"]), found["verdict"]["reasons"], forms)
+    return None
+
+
+def run_claimed(settings: Settings, training: int, owner: str) -> TrainingState:
+    """Do the training that ``owner`` has claimed."""
+    ledger = Ledger(settings.ledger_url)
+    try:
+        found = ledger.training(training)
+        if found is None or found.owner != owner:
+            log.warning("training %d is not %s's to do", training, owner)
+            return TrainingState.CANCELLED
+        return train(settings, ledger, found, owner)
+    finally:
+        ledger.close()
+
+
+def _leave(*_: object) -> NoReturn:
+    # The checkpoint is on disk; the trainer that sent the signal gives the training back.
+    os._exit(143)
+
+
+def main() -> None:
+    import torch
+
+    os.nice(19)
+    # One core is left to those who click meanwhile.
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) - 1))
+    signal.signal(signal.SIGTERM, _leave)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    settings = Settings()
+    logging.getLogger("maskloop").setLevel(settings.log_level)
+    run_claimed(settings, int(sys.argv[1]), sys.argv[2])
+
+
+if __name__ == "__main__":
+    main()

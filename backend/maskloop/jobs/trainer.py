@@ -1,0 +1,198 @@
+"""The trainer: decides when a project is trained, and runs each training in a process of its own.
+
+It holds no model and imports no torch. In the embedded shape the server starts it beside itself; scaled out
+it is a service. Any number of trainers may watch one ledger: a training is claimed by one of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+
+import psutil
+from pydantic import SecretStr
+
+from maskloop.jobs.reconcile import reconcile_all
+from maskloop.labelstudio.client import LabelStudioClient
+from maskloop.ledger import Ledger, Training, TrainingState
+from maskloop.settings import Settings, environment_names
+
+log = logging.getLogger(__name__)
+
+ROUND_SECONDS = 1.0
+GRACE = 1.5
+"""A training that has not ended by itself after its time times this, plus a minute, is ended from outside."""
+
+
+@dataclass
+class _Run:
+    training: Training
+    owner: str
+    process: subprocess.Popen[bytes]
+    started: float
+
+
+class Trainer:
+    """Watches a ledger. :meth:`step` does one round; :meth:`run` does rounds until told to stop."""
+
+    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._run: _Run | None = None
+        key = settings.label_studio_api_key.get_secret_value()
+        can_ask = bool(settings.label_studio_url and key and settings.poll_seconds > 0)
+        self._client = LabelStudioClient(settings.label_studio_url, key) if can_ask else None
+
+    def run(self, stop: threading.Event) -> None:
+        """Rounds until ``stop`` is set; a running training is given back then."""
+        try:
+            while not stop.wait(ROUND_SECONDS):
+                try:
+                    self.step()
+                except Exception:
+                    log.exception("the trainer's round failed; it goes on")
+        finally:
+            self._give_back()
+
+    def step(self) -> None:
+        """Look for lost events, ask for the trainings that are due, take one up, watch the one that runs."""
+        if self._client is not None:
+            now = time.time()
+            due = [p for p in self._ledger.projects() if now - self._ledger.polled(p)[1] > self._settings.poll_seconds]
+            reconcile_all(self._ledger, self._client, due)
+        if self._settings.train:
+            request_due(self._ledger, self._settings)
+        if self._run is not None:
+            self._watch(self._run)
+        if self._run is None:
+            self._take_up()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a training runs."""
+        return self._run is not None
+
+    def _take_up(self) -> None:
+        owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        training = self._ledger.claim_training(owner)
+        if training is None:
+            return
+        log.info("training %d of project %d begins (%s)", training.id, training.project, training.trigger)
+        command = [sys.executable, "-m", "maskloop.jobs.train", str(training.id), owner]
+        process = subprocess.Popen(command, env=environment(self._settings), start_new_session=True)
+        self._run = _Run(training, owner, process, time.time())
+
+    def _watch(self, run: _Run) -> None:
+        code = run.process.poll()
+        if code is None:
+            if reason := self._too_much(run):
+                _end(run.process)
+                self._ledger.finish_training(run.training.id, run.owner, TrainingState.FAILED, reason)
+                log.warning("training %d was ended: %s", run.training.id, reason)
+                self._run = None
+            return
+        self._run = None
+        if code != 0:
+            log.warning("training %d died with exit code %d; it is taken up again", run.training.id, code)
+            self._ledger.release_training(run.training.id, run.owner, died=True)
+
+    def _too_much(self, run: _Run) -> str:
+        seconds = time.time() - run.started
+        limit = GRACE * 60 * self._settings.train_minutes + 60
+        if seconds > limit:
+            return f"it did not end within {limit:.0f} seconds (MASKLOOP_TRAIN_MINUTES)"
+        with contextlib.suppress(psutil.Error):
+            memory = psutil.Process(run.process.pid).memory_info().rss / 1e6
+            if memory > self._settings.train_memory_mb:
+                return f"it took {memory:.0f} MB, more than {self._settings.train_memory_mb} (MASKLOOP_TRAIN_MEMORY_MB)"
+        return ""
+
+    def _give_back(self) -> None:
+        if self._run is not None:
+            _end(self._run.process)
+            self._ledger.release_training(self._run.training.id, self._run.owner, died=False)
+            self._run = None
+
+
+def request_due(ledger: Ledger, settings: Settings) -> None:
+    """Ask for a training of every project with enough new submissions, not before its cooldown is over.
+
+    The cooldown doubles with every training in a row that failed.
+    """
+    for project in ledger.projects():
+        new = ledger.new_submissions(project)
+        if new >= settings.train_after:
+            last, states = ledger.last_training_at(project), [t.state for t in ledger.trainings(project, 8)]
+            ended = [state for state in states if state.final]
+            failed = next((n for n, state in enumerate(ended) if state is not TrainingState.FAILED), len(ended))
+            not_before = last + settings.train_cooldown_seconds * 2**failed if last else 0.0
+            ledger.request_training(project, f"{new} new submissions", not_before)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment in which a child process reads the same settings."""
+    given = dict(os.environ)
+    for field, names in environment_names().items():
+        value = getattr(settings, field)
+        text = value.get_secret_value() if isinstance(value, SecretStr) else "" if value is None else str(value)
+        for name in names:
+            given.pop(name, None)
+        if text:
+            given[names[0]] = text
+    return given
+
+
+def start(settings: Settings) -> subprocess.Popen[bytes]:
+    """Start the trainer beside a server. It ends when told to (SIGTERM) and when the server is gone."""
+    command = [sys.executable, "-m", "maskloop.jobs.trainer", "--beside", str(os.getpid())]
+    return subprocess.Popen(command, env=environment(settings), start_new_session=True)
+
+
+def serve(settings: Settings, beside: int | None = None) -> None:
+    """Be the trainer until SIGTERM or SIGINT, or until the process ``beside`` is gone."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    if beside is not None:
+        threading.Thread(target=_wait_for_end, args=(beside, stop), daemon=True).start()
+    ledger = Ledger(settings.ledger_url)
+    try:
+        Trainer(settings, ledger).run(stop)
+    finally:
+        ledger.close()
+
+
+def _wait_for_end(process: int, stop: threading.Event) -> None:
+    while os.getppid() == process and not stop.wait(0.5):
+        pass
+    stop.set()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    settings = Settings()
+    logging.getLogger("maskloop").setLevel(settings.log_level)
+    beside = int(sys.argv[2]) if sys.argv[1:2] == ["--beside"] else None
+    serve(settings, beside)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""What a worker has at hand: images, embeddings, and the models it keeps warm."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from maskloop.labelstudio.images import ImageStore, LoadedImage
+from maskloop.learn.versions import VersionError, Versions
+from maskloop.segment.catalog import Catalog
+from maskloop.segment.embeddings import EmbeddingCache
+from maskloop.segment.prompt import Image, Point, Prompt
+from maskloop.segment.segmenter import Embedding, Segmenter
+
+if TYPE_CHECKING:
+    from maskloop.jobs.proposals import Proposals
+
+log = logging.getLogger(__name__)
+
+WARM_VERSIONS = 8
+"""Versions kept in memory at once; the least recently used goes first."""
+
+
+@dataclass
+class Timings:
+    """Seconds of each stage of one job, and where its embedding came from."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    tier: str = ""
+
+    def stage(self, name: str, since: float) -> float:
+        """Book the time since ``since`` under ``name``; returns now."""
+        now = time.perf_counter()
+        self.seconds[name] = now - since
+        return now
+
+
+class Workbench:
+    """Holds no image and no prompt between jobs, only caches and warm models."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        versions: Versions,
+        images: ImageStore,
+        embeddings: EmbeddingCache,
+        model: str,
+        device: str = "auto",
+        threads: int = 0,
+    ) -> None:
+        self.catalog = catalog
+        self.versions = versions
+        self.images = images
+        self.embeddings = embeddings
+        self.model = model
+        self._device = device
+        self._threads = threads
+        self._warm: OrderedDict[str, Segmenter] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @cached_property
+    def proposals(self) -> Proposals:
+        """What versions propose on images nobody has clicked on."""
+        from maskloop.jobs.proposals import Proposals
+
+        return Proposals(self)
+
+    @property
+    def base_version(self) -> str:
+        return self.versions.base
+
+    @property
+    def loaded(self) -> list[str]:
+        """The versions kept warm."""
+        with self._lock:
+            return list(self._warm)
+
+    def segmenter(self, version: str) -> tuple[str, Segmenter]:
+        """The segmenter of a version, and the version it really is.
+
+        A version that is gone (deleted, or not yet on this machine) is answered by the base.
+        """
+        try:
+            folder = self.versions.folder(version)
+        except VersionError as error:
+            log.warning("%s; answering with %s", error, self.base_version)
+            version, folder = self.base_version, None
+        with self._lock:
+            if version not in self._warm:
+                source = folder if folder is not None else self.model
+                self._warm[version] = self.catalog.load(source, device=self._device, threads=self._threads)
+                while len(self._warm) > WARM_VERSIONS:
+                    self._warm.popitem(last=False)
+            self._warm.move_to_end(version)
+            return version, self._warm[version]
+
+    def image(self, url: str, task: int | None) -> LoadedImage:
+        """The task's image, upright. Raises ImageError."""
+        return self.images.load(url, task)
+
+    def embedding(self, image: LoadedImage, segmenter: Segmenter, timings: Timings) -> Embedding:
+        """The image's embedding from the nearest cache, encoding only as a last resort."""
+        encoded = False
+
+        def pixels() -> Image:
+            nonlocal encoded
+            encoded = True
+            return image.pixels
+
+        before = time.perf_counter()
+        embedding = self.embeddings.get(image.content, segmenter, pixels)
+        timings.stage("encode", before)
+        timings.tier = "encode" if encoded else "cache"
+        return embedding
+
+    def warm_up(self) -> None:
+        """Load the base model and run it once; raises with the reason when it cannot work."""
+        _, segmenter = self.segmenter(self.base_version)
+        image = np.full((64, 64, 3), 40, np.uint8)
+        image[16:48, 16:48] = 220
+        prediction = segmenter.decode(segmenter.encode(image), Prompt(points=(Point(32, 32),)))
+        if prediction.mask.shape != (64, 64):
+            raise RuntimeError(
+                f"{self.model} failed its self-test: a mask of {prediction.mask.shape} for a 64 x 64 image"
+            )

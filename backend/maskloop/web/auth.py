@@ -1,0 +1,74 @@
+"""Who may ask what.
+
+Label Studio sends Basic auth on every call except the annotation webhooks, which carry
+only headers somebody configured there. A webhook without any proof is therefore let in as
+a hint: it counts only once the annotation was read again with our own token.
+"""
+
+from __future__ import annotations
+
+import hmac
+from enum import Enum
+
+from flask import Request, Response, jsonify
+
+from maskloop.settings import Settings
+
+SECRET_HEADER = "X-MaskLoop-Secret"
+
+OPEN_ROUTES = frozenset({"/ready", "/static"})
+"""Answered without credentials: orchestrators probe without any."""
+
+
+class Trust(Enum):
+    """How far a webhook's content is believed."""
+
+    PROVEN = "proven"
+    HINT = "hint"
+    REFUSED = "refused"
+
+
+def _same(given: str, expected: str) -> bool:
+    return hmac.compare_digest(given.encode(), expected.encode())
+
+
+def has_valid_credentials(request: Request, settings: Settings) -> bool:
+    """Whether the request's Basic auth is the configured one; compared in constant time."""
+    auth = request.authorization
+    if auth is None or auth.type != "basic":
+        return False
+    user = _same(auth.username or "", settings.basic_auth_user)
+    password = _same(auth.password or "", settings.basic_auth_pass.get_secret_value())
+    return user and password
+
+
+def check(request: Request, settings: Settings) -> Response | None:
+    """None when the request may go on, else the 401 to answer."""
+    if not settings.has_credentials or request.path in OPEN_ROUTES or request.path == "/webhook":
+        return None
+    if has_valid_credentials(request, settings):
+        return None
+    return unauthorized("This MaskLoop asks for Basic auth: enter user and password in the model's connection form.")
+
+
+def unauthorized(message: str) -> Response:
+    response = jsonify({"error": message})
+    response.status_code = 401
+    response.headers["WWW-Authenticate"] = 'Basic realm="MaskLoop"'
+    return response
+
+
+def webhook_trust(request: Request, settings: Settings) -> Trust:
+    """How far this webhook can be believed."""
+    secret = settings.webhook_secret.get_secret_value()
+    if not secret and not settings.has_credentials:
+        return Trust.PROVEN
+    given = request.headers.get(SECRET_HEADER, "")
+    if secret and _same(given, secret):
+        return Trust.PROVEN
+    if settings.has_credentials and has_valid_credentials(request, settings):
+        return Trust.PROVEN
+    if given or request.authorization is not None:
+        return Trust.REFUSED
+    can_read_again = bool(settings.label_studio_url and settings.label_studio_api_key.get_secret_value())
+    return Trust.HINT if can_read_again else Trust.REFUSED

@@ -1,0 +1,116 @@
+"""Events of Label Studio on their way into the ledger.
+
+What is proven is recorded before the webhook is acknowledged: it cannot be lost. Then, and for
+events that anybody could have sent, Label Studio itself is asked how things are, on a thread
+of its own; whatever is lost there with this process is found again by polling.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+
+from maskloop import metrics
+from maskloop.jobs.effort import measure
+from maskloop.jobs.submissions import from_api, from_event
+from maskloop.labelstudio.client import LabelStudioClient
+from maskloop.labelstudio.events import Deleted, Event, ProjectUpdated, Submitted, TasksDeleted
+from maskloop.labelstudio.records import LabelStudioError, Missing
+from maskloop.ledger import Ledger, Recorded, Submission
+
+log = logging.getLogger(__name__)
+
+WAITING = 1000
+"""Events that may wait to be looked up; what comes beyond is found by polling."""
+
+
+class Inbox:
+    """Records events; without a ``client`` only proven ones, as they say."""
+
+    def __init__(self, ledger: Ledger, client: LabelStudioClient | None, max_pixels: int) -> None:
+        self._ledger = ledger
+        self._client = client
+        self._max_pixels = max_pixels
+        self._waiting: queue.Queue[Event | None] = queue.Queue(WAITING)
+        self._thread = threading.Thread(target=self._run, name="inbox", daemon=True)
+        self._thread.start()
+
+    def take(self, event: Event, proven: bool) -> None:
+        """Record an event; a doubtful one counts only once Label Studio confirms it."""
+        if proven:
+            self._record(event)
+        try:
+            self._waiting.put_nowait(event)
+        except queue.Full:
+            log.warning("too many events at once; polling finds what is not looked up now")
+
+    def close(self) -> None:
+        """Finish what waits, then stop."""
+        self._waiting.put(None)
+        self._thread.join(timeout=10)
+
+    def _record(self, event: Event) -> None:
+        match event:
+            case Submitted():
+                config = event.label_config or self._ledger.label_config(event.project) or ""
+                if event.label_config:
+                    self._ledger.record_project(event.project, event.label_config)
+                for annotation in event.annotations:
+                    self._submit(from_event(annotation, config))
+            case Deleted() if event.project is not None:
+                self._ledger.delete_annotations(event.project, event.annotations)
+            case TasksDeleted() if event.project is not None:
+                self._ledger.delete_tasks(event.project, event.tasks)
+            case ProjectUpdated() if event.label_config:
+                self._ledger.record_project(event.project, event.label_config)
+
+    def _submit(self, submission: Submission) -> None:
+        if self._ledger.record_submission(submission) in (Recorded.NEW, Recorded.CHANGED):
+            project = str(submission.project)
+            metrics.SUBMISSIONS.labels(project).inc()
+            for effort in measure(self._ledger, submission):
+                metrics.CLICKS_PER_MASK.labels(project).observe(effort.clicks)
+                metrics.SUBMISSION_IOU.labels(project).observe(effort.iou)
+
+    def _run(self) -> None:
+        while (event := self._waiting.get()) is not None:
+            try:
+                if self._client is not None:
+                    self._confirm(self._client, event)
+            except LabelStudioError as error:
+                log.warning("an event could not be looked up, polling will find it: %s", error)
+            except Exception:
+                log.exception("an event could not be looked up")
+
+    def _confirm(self, client: LabelStudioClient, event: Event) -> None:
+        """Ask Label Studio how things are and record that."""
+        match event:
+            case Submitted():
+                project = client.project(event.project)
+                self._ledger.record_project(project.id, project.label_config)
+                for told in event.annotations:
+                    try:
+                        annotation = client.annotation(told.id)
+                        data = client.task(annotation.task).data
+                    except Missing:
+                        self._ledger.delete_annotations(event.project, [told.id])
+                        continue
+                    if annotation.project == event.project:
+                        self._submit(from_api(annotation, data, project.label_config, self._max_pixels))
+            case Deleted() if event.project is not None:
+                gone = [number for number in event.annotations if _is_gone(client.annotation, number)]
+                self._ledger.delete_annotations(event.project, gone)
+            case TasksDeleted() if event.project is not None:
+                self._ledger.delete_tasks(event.project, [n for n in event.tasks if _is_gone(client.task, n)])
+            case ProjectUpdated():
+                self._ledger.record_project(event.project, client.project(event.project).label_config)
+
+
+def _is_gone(ask: object, number: int) -> bool:
+    assert callable(ask)
+    try:
+        ask(number)
+    except Missing:
+        return True
+    return False

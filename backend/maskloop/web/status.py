@@ -1,0 +1,113 @@
+"""What a person wants to see, what an orchestrator asks, what Prometheus scrapes."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, render_template
+
+from maskloop import __version__, metrics
+from maskloop.ledger import Training
+from maskloop.queue.job import JobError
+from maskloop.web.services import Services
+
+STARTED = time.time()
+
+
+def routes(services: Services) -> Blueprint:
+    blueprint = Blueprint("status", __name__, template_folder="templates")
+
+    @blueprint.get("/")
+    def page() -> str:
+        """The status page."""
+        return render_template("status.html", state=state(services))
+
+    @blueprint.get("/status.json")
+    def as_json() -> Response:
+        """What the status page shows, as JSON."""
+        return jsonify(state(services))
+
+    @blueprint.get("/ready")
+    def ready() -> tuple[Response, int]:
+        """For orchestrators: 200 when a warm worker takes clicks, else 503 and why."""
+        why = services.queue.ready()
+        return (jsonify({"status": "ready"}), 200) if why is None else (jsonify({"status": why}), 503)
+
+    @blueprint.get("/metrics")
+    def prometheus() -> Response:
+        """Prometheus' text format."""
+        try:
+            metrics.set_depths(services.queue.depths())
+            metrics.set_ages(services.queue.ages())
+        except JobError:
+            pass  # Redis is away: the other figures are still worth having
+        batches = services.ledger.batches(open_only=True)
+        metrics.set_batches(
+            *(sum(getattr(b, state) for b in batches) for state in ("waiting", "running", "done", "failed"))
+        )
+        return Response(metrics.text(), mimetype="text/plain; version=0.0.4")
+
+    return blueprint
+
+
+def state(services: Services) -> dict[str, Any]:
+    """Everything the status page shows."""
+    try:
+        queue: dict[str, Any] = {"why_not_ready": services.queue.ready(), "lanes": services.queue.depths()}
+    except JobError as error:
+        queue = {"why_not_ready": str(error), "lanes": {}}
+    return {
+        "version": __version__,
+        "uptime_seconds": round(time.time() - STARTED),
+        "model": services.settings.model,
+        "base_version": services.versions.base,
+        "shape": "scaled out" if services.settings.redis_url.get_secret_value() else "embedded",
+        "label_studio": services.settings.label_studio_url or None,
+        "has_token": services.client is not None,
+        "queue": queue,
+        "latency": latency(),
+        "projects": [project_state(services, project) for project in known_projects(services)],
+        "batches": [
+            {"batch": b.batch, "project": b.project, "total": b.total, "done": b.done, "failed": b.failed}
+            for b in services.ledger.batches(limit=10)
+        ],
+    }
+
+
+def latency() -> list[dict[str, Any]]:
+    """Median and 95th percentile of each stage of a click, in milliseconds (upper bucket bounds)."""
+    rows = []
+    for stage in ("waiting", "image", "encode", "decode", "rle", "total"):
+        median, high = metrics.quantiles(metrics.STAGES, {"stage": stage}, (0.5, 0.95))
+        if median is not None and high is not None:
+            rows.append({"stage": stage, "p50_ms": 1000 * median, "p95_ms": 1000 * high})
+    return rows
+
+
+def known_projects(services: Services) -> list[int]:
+    return sorted({*services.ledger.projects(), *services.versions.projects()})
+
+
+def project_state(services: Services, project: int) -> dict[str, Any]:
+    return {
+        "project": project,
+        "current": services.versions.current(project),
+        "submissions": len(services.ledger.known_forms(project)),
+        "new_submissions": services.ledger.new_submissions(project),
+        "versions": [version.name for version in services.versions.list(project)],
+        "trainings": [training_state(training) for training in services.ledger.trainings(project, limit=5)],
+        "promotions": [{"version": p.version, "by": p.by, "at": p.at} for p in services.ledger.promotions(project)[:5]],
+    }
+
+
+def training_state(training: Training) -> dict[str, Any]:
+    return {
+        "id": training.id,
+        "state": training.state.value,
+        "trigger": training.trigger,
+        "progress": training.progress,
+        "note": training.note,
+        "version": training.version,
+        "finished_at": training.finished_at,
+    }

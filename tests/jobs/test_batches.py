@@ -1,0 +1,161 @@
+"""Whole task queues through a real queue and a real ledger; Label Studio itself comes in tests/e2e."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maskloop.jobs.batches import Batches
+from maskloop.jobs.preannotate import plan
+from maskloop.labelstudio.requests import PredictRequest
+from maskloop.ledger import Ledger
+from maskloop.queue.job import JobError
+from maskloop.queue.local import LocalQueue
+from tests.jobs.test_preannotate import asked, box, prediction
+
+
+class Work:
+    """A "preannotate" whose answers name the task, and which can be told to wait, to fail, and to fail once."""
+
+    def __init__(self) -> None:
+        self.ran: list[int] = []
+        self.open = threading.Event()
+        self.open.set()
+        self.stop_after: int | None = None
+        self.bad: set[int] = set()
+        self.unlucky: set[int] = set()
+
+    def __call__(self, payloads: Sequence[dict[str, Any]]) -> list[dict[str, Any] | Exception]:
+        (payload,) = payloads
+        task = payload["task"]
+        if self.stop_after == len(self.ran):
+            self.open.clear()
+        self.open.wait(20)
+        self.ran.append(task)
+        if task in self.bad or task in self.unlucky:
+            self.unlucky.discard(task)
+            return [JobError("the image is not reachable")]
+        return [{"model_version": payload["version"], "score": 0.9, "result": [{"id": f"mask of {task}"}]}]
+
+
+@pytest.fixture
+def work() -> Work:
+    return Work()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    yield ledger
+    ledger.close()
+
+
+Start = Callable[..., Batches]
+
+
+@pytest.fixture
+def start(work: Work, ledger: Ledger) -> Iterator[Start]:
+    queue = LocalQueue({"preannotate": work})
+    started: list[Batches] = []
+
+    def start(deadline: float = 20.0) -> Batches:
+        started.append(Batches(queue, ledger, None, deadline))
+        return started[-1]
+
+    yield start
+    work.open.set()
+    for batches in started:
+        batches.close()
+    queue.close()
+
+
+def request(*ids: int) -> PredictRequest:
+    tasks = tuple(asked(id=id, predictions=[prediction(box("a"))]).tasks[0] for id in ids)
+    return PredictRequest(3, asked().config, tasks)
+
+
+def masks(answers: list[Any]) -> list[str | None]:
+    return [answer["result"][0]["id"] if answer else None for answer in answers]
+
+
+def test_one_entry_for_each_task_in_order(start: Start, ledger: Ledger) -> None:
+    ids = list(range(40, 20, -1))
+    assert masks(start().answer(request(*ids), "v1")) == [f"mask of {id}" for id in ids]
+    (progress,) = ledger.batches()
+    assert (progress.total, progress.done, progress.version) == (20, 20, "v1")
+
+
+def test_a_task_with_nothing_to_go_by_has_no_entry_and_is_no_work(start: Start, work: Work, ledger: Ledger) -> None:
+    mixed = PredictRequest(3, asked().config, (*asked(id=1).tasks, *request(2).tasks, *asked(id=3, data={}).tasks))
+    assert masks(start().answer(mixed, "v1")) == [None, "mask of 2", None]
+    assert work.ran == [2]
+    assert start().answer(PredictRequest(3, asked().config, asked(id=1).tasks), "v1") == [[]]
+    assert len(ledger.batches()) == 1
+
+
+def test_a_task_that_fails_costs_its_own_entry_only(start: Start, work: Work, ledger: Ledger) -> None:
+    work.bad, work.unlucky = {2}, {3}
+    assert masks(start().answer(request(1, 2, 3), "v1")) == ["mask of 1", None, "mask of 3"]
+    assert work.ran.count(2) == 3
+    (progress,) = ledger.batches()
+    assert (progress.done, progress.failed) == (2, 1)
+
+
+def test_the_answer_comes_at_the_deadline_with_what_is_done(start: Start, work: Work, ledger: Ledger) -> None:
+    work.stop_after = 5
+    answers = start(deadline=2.0).answer(request(*range(1, 51)), "v1")
+    assert masks(answers)[:5] == [f"mask of {id}" for id in range(1, 6)]
+    assert masks(answers)[5:] == [None] * 45
+    (progress,) = ledger.batches()
+    assert (progress.total, progress.done) == (50, 5)
+
+
+def test_two_identical_requests_at_once_give_one_prediction(start: Start, work: Work) -> None:
+    """Label Studio sends two when a task is opened, and stores what both answer."""
+    work.open.clear()
+    batches = start()
+    answers: list[list[Any]] = []
+    threads = [threading.Thread(target=lambda: answers.append(batches.answer(request(5), "v1"))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    work.open.set()
+    for thread in threads:
+        thread.join()
+    assert sorted(masks(a)[0] or "" for a in answers) == ["", "mask of 5"]
+    assert work.ran == [5]
+
+
+def test_without_a_token_the_rest_is_given_up_and_says_why(
+    start: Start, work: Work, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    work.open.clear()
+    assert start(deadline=0.2).answer(request(1, 2), "v1") == [[], []]
+    work.open.set()
+    for _ in range(100):
+        (progress,) = ledger.batches()
+        if progress.finished:
+            break
+        time.sleep(0.05)
+    assert (progress.done, progress.failed) == (0, 2)
+    assert "LABEL_STUDIO_API_KEY" in caplog.text
+
+
+def test_a_process_takes_over_what_another_left(start: Start, work: Work, ledger: Ledger) -> None:
+    """The claim of a process that died runs out; here at once, so that the test need not wait."""
+    plans = request(1, 2)
+    found = [plan(task, plans.config, "v1") for task in plans.tasks]
+    ledger.create_batch(3, "v1", [(p.task, p.digest(), json.dumps(p.to_json())) for p in found if p])
+    assert ledger.claim_item("a process that died", lease_seconds=0.0) is not None
+    start()
+    for _ in range(200):
+        if sorted(work.ran) == [1, 2]:
+            break
+        time.sleep(0.05)
+    assert sorted(work.ran) == [1, 2]

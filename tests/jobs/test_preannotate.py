@@ -1,0 +1,111 @@
+"""What a task already has becomes prompts: boxes and points, of a detector or a person."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from maskloop.jobs.preannotate import PreannotateRequest, plan
+from maskloop.labelstudio.requests import PredictRequest, parse_predict
+from maskloop.segment.prompt import Box, Point
+
+CONFIG = """<View><Image name="image" value="$image"/>
+<BrushLabels name="brush" toName="image"><Label value="Car"/><Label value="Person"/></BrushLabels>
+<RectangleLabels name="box" toName="image"><Label value="Car"/></RectangleLabels>
+<KeyPointLabels name="point" toName="image"><Label value="Person"/></KeyPointLabels></View>"""
+
+
+def region(type: str, id: str, label: str, value: dict[str, float], **extra: Any) -> dict[str, Any]:
+    name = {"rectanglelabels": "box", "keypointlabels": "point", "brushlabels": "brush"}[type]
+    common = {"from_name": name, "to_name": "image", "original_width": 200, "original_height": 100}
+    return {"id": id, "type": type, "value": {**value, type: [label]}, **common, **extra}
+
+
+def box(id: str, label: str = "Car", **value: float) -> dict[str, Any]:
+    return region("rectanglelabels", id, label, {"x": 10, "y": 10, "width": 20, "height": 30, "rotation": 0, **value})
+
+
+def point(id: str, label: str = "Person", x: float = 50, **extra: Any) -> dict[str, Any]:
+    return region("keypointlabels", id, label, {"x": x, "y": 50, "width": 0.2}, **extra)
+
+
+def asked(**task: Any) -> PredictRequest:
+    body = {"id": 7, "data": {"image": "/data/upload/1/a.png"}, **task}
+    return parse_predict({"project": "3.17", "label_config": CONFIG, "tasks": [body], "params": {"context": None}})
+
+
+def planned(**task: Any) -> PreannotateRequest | None:
+    request = asked(**task)
+    return plan(request.tasks[0], request.config, "v1")
+
+
+def prediction(*results: dict[str, Any], **extra: Any) -> dict[str, Any]:
+    return {"id": 1, "result": list(results), "model_version": "detector", **extra}
+
+
+def test_a_detectors_boxes_and_points_each_become_a_wish() -> None:
+    request = planned(predictions=[prediction(box("a"), box("b", x=50), point("c"))])
+    assert request is not None
+    assert (request.task, request.project, request.version, request.size) == (7, 3, "v1", (200, 100))
+    assert (request.name, request.to_name, request.type) == ("brush", "image", "brushlabels")
+    assert [w.prompt.box for w in request.wishes] == [Box(20, 10, 60, 40), Box(100, 10, 140, 40), None]
+    assert request.wishes[2].prompt.points == (Point(100, 50, True),)
+    assert [w.label for w in request.wishes] == ["Car", "Car", "Person"]
+    assert len({w.id for w in request.wishes}) == 3
+
+
+def test_a_person_knows_better_than_a_detector() -> None:
+    request = planned(annotations=[{"id": 5, "result": [box("mine", x=70)]}], predictions=[prediction(box("a"))])
+    assert request is not None
+    assert [w.prompt.box for w in request.wishes] == [Box(140, 10, 180, 40)]
+
+
+def test_the_newest_source_with_prompts_counts() -> None:
+    old = prediction(box("old"), updated_at="2026-01-01T00:00:00Z")
+    new = prediction(box("new", x=70), updated_at="2026-02-01T00:00:00Z")
+    empty = prediction(updated_at="2026-03-01T00:00:00Z")
+    request = planned(predictions=[new, empty, old])
+    assert request is not None
+    assert [w.prompt.box for w in request.wishes] == [Box(140, 10, 180, 40)]
+
+
+def test_a_task_that_has_masks_is_left_alone() -> None:
+    mask = region("brushlabels", "m", "Car", {})
+    mask["value"] |= {"format": "rle", "rle": [0, 0]}
+    assert planned(annotations=[{"id": 5, "result": [mask, box("a")]}]) is None
+
+
+def test_smart_points_of_one_label_were_clicks_on_one_object() -> None:
+    clicks = [point("a", is_positive=True), point("b", x=60, is_positive=True), point("c", x=90, is_positive=False)]
+    request = planned(annotations=[{"id": 5, "result": clicks}])
+    assert request is not None
+    (wish,) = request.wishes
+    assert wish.prompt.points == (Point(100, 50, True), Point(120, 50, True), Point(180, 50, False))
+
+
+def test_negative_points_alone_ask_for_nothing() -> None:
+    assert planned(annotations=[{"id": 5, "result": [point("c", is_positive=False)]}]) is None
+
+
+def test_the_same_box_twice_is_one_object() -> None:
+    request = planned(predictions=[prediction(box("a"), box("b"))])
+    assert request is not None
+    assert len(request.wishes) == 1
+
+
+def test_nothing_to_go_by_is_nothing_to_do() -> None:
+    assert planned() is None
+    assert planned(predictions=[prediction()]) is None
+    assert planned(data={"image": ""}, predictions=[prediction(box("a"))]) is None
+
+
+def test_a_request_survives_the_ledger_and_its_digest_forgets_the_version() -> None:
+    request = asked(predictions=[prediction(box("a"), point("c"))])
+    first, second = (plan(request.tasks[0], request.config, version) for version in ("v1", "v2"))
+    assert first is not None
+    assert second is not None
+    again = PreannotateRequest.from_json(first.to_json())
+    assert again.to_json() == first.to_json()
+    assert first.digest() == second.digest() == again.digest()
+    other = planned(predictions=[prediction(box("a", x=11))])
+    assert other is not None
+    assert other.digest() != first.digest()

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from maskloop.jobs import promotions
+from maskloop.jobs.train import run_claimed
+from maskloop.jobs.trainer import Trainer, environment, request_due
+from maskloop.learn import report
+from maskloop.learn.versions import VersionError, Versions
+from maskloop.ledger import Ledger, Region, Submission, TrainingState
+from maskloop.segment.catalog import Catalog
+from maskloop.segment.prompt import Point, Prompt
+from maskloop.settings import Settings
+from tests.jobs.learning_project import PROJECT, settings, submit
+
+NEEDS_WEIGHTS = pytest.mark.skipif(
+    "clicknet" not in Catalog(Settings().models_dir).names(), reason="models/clicknet is missing"
+)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger(settings(tmp_path).ledger_url)
+    yield ledger
+    ledger.close()
+
+
+def versions(of: Settings) -> Versions:
+    return Versions(of.data_dir / "versions", Catalog(of.models_dir, of.data_dir).version(of.model))
+
+
+def wait(ledger: Ledger, trainer: Trainer, training: int, seconds: float = 300) -> TrainingState:
+    until = time.time() + seconds
+    while time.time() < until:
+        trainer.step()
+        found = ledger.training(training)
+        if found is not None and found.state.final and not trainer.busy:
+            return found.state
+        time.sleep(0.2)
+    raise AssertionError(f"not finished: {ledger.training(training)}")
+
+
+def test_a_training_is_asked_for_when_enough_is_new_and_not_before_the_cooldown_is_over(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    set_up = settings(tmp_path, train_after=3, train_cooldown_seconds=1000)
+    submit(tmp_path, ledger, 2)
+    request_due(ledger, set_up)
+    assert ledger.trainings() == []
+    submit(tmp_path, ledger, 2, first=3)
+    request_due(ledger, set_up)
+    request_due(ledger, set_up)
+    assert len(ledger.trainings()) == 1
+    claimed = ledger.claim_training("me")
+    assert claimed is not None
+    ledger.finish_training(claimed.id, "me", TrainingState.FAILED, "")
+    request_due(ledger, set_up)
+    assert ledger.claim_training("me") is None
+    request_due(ledger, settings(tmp_path, train_after=3, train_cooldown_seconds=0))
+    assert ledger.claim_training("me") is not None
+
+
+def test_nothing_new_is_not_trained_again(tmp_path: Path, ledger: Ledger) -> None:
+    submit(tmp_path, ledger, 2)
+    ledger.mark_trained(99, ledger.known_forms(PROJECT).items(), PROJECT)
+    training = ledger.request_training(PROJECT, "Start Training")
+    assert ledger.claim_training("me") is not None
+    assert run_claimed(settings(tmp_path), training.id, "me") is TrainingState.NOTHING_NEW
+
+
+def test_a_training_that_somebody_else_has_is_left_alone(tmp_path: Path, ledger: Ledger) -> None:
+    training = ledger.request_training(PROJECT, "Start Training")
+    ledger.claim_training("other")
+    assert run_claimed(settings(tmp_path), training.id, "me") is TrainingState.CANCELLED
+    assert ledger.training(training.id).state is TrainingState.RUNNING  # type: ignore[union-attr]
+
+
+def test_odd_submissions_alone_are_reported_and_not_tried_again(tmp_path: Path, ledger: Ledger) -> None:
+    odd = Region("r", "brushlabels", "Disc", 128, 96, rle=b"\xff\xff\xff\xff\x39\x1b\xff\x00")
+    huge = Region("h", "brushlabels", "Disc", 12000, 9000, rle=b"\x00\x01\x02")
+    ledger.record_submission(Submission(PROJECT, 1, 1, "2026-11-23T10:00:00Z", "/nowhere.png", (odd, huge)))
+    ledger.record_submission(Submission(PROJECT, 2, 2, "2026-11-23T10:00:00Z", "", ()))
+    training = ledger.request_training(PROJECT, "Start Training")
+    ledger.claim_training("me")
+    assert run_claimed(settings(tmp_path), training.id, "me") is TrainingState.KEPT
+    assert "left out" in ledger.training(training.id).note  # type: ignore[union-attr]
+    assert ledger.new_submissions(PROJECT) == 0
+
+
+@NEEDS_WEIGHTS
+def test_a_model_without_a_decoder_to_train_says_so(tmp_path: Path, ledger: Ledger) -> None:
+    submit(tmp_path, ledger, 6)
+    training = ledger.request_training(PROJECT, "Start Training")
+    ledger.claim_training("me")
+    assert run_claimed(settings(tmp_path, model="graphcut"), training.id, "me") is TrainingState.KEPT
+    assert "no decoder that can be retrained" in ledger.training(training.id).note  # type: ignore[union-attr]
+
+
+def test_promoting_and_rolling_back_are_recorded(tmp_path: Path, ledger: Ledger) -> None:
+    set_up = settings(tmp_path)
+    found = versions(set_up)
+
+    def fill(folder: Path) -> None:
+        (folder / "model.toml").write_text("family = 'clicknet'")
+
+    name = found.publish(PROJECT, "1", fill)
+    promotions.promote(set_up, ledger, found, PROJECT, name, "person")
+    promotions.promote(set_up, ledger, found, PROJECT, name, "person")
+    assert promotions.rollback(set_up, ledger, found, PROJECT) == found.base
+    assert [(p.version, p.by) for p in ledger.promotions(PROJECT)] == [(found.base, "rollback"), (name, "person")]
+    with pytest.raises(VersionError):
+        promotions.promote(set_up, ledger, found, PROJECT, "nothing", "person")
+
+
+def test_the_trainer_ends_when_its_server_is_gone(tmp_path: Path, ledger: Ledger) -> None:
+    code = (
+        "import time; from maskloop.jobs import trainer; from maskloop.settings import Settings;"
+        "print(trainer.start(Settings()).pid, flush=True); time.sleep(600)"
+    )
+    server = subprocess.Popen(
+        [sys.executable, "-c", code], env=environment(settings(tmp_path)), stdout=subprocess.PIPE, text=True
+    )
+    assert server.stdout is not None
+    trainer = int(server.stdout.readline())
+    server.send_signal(signal.SIGKILL)
+    server.wait()
+    server.stdout.close()
+    until = time.time() + 30
+    while time.time() < until and Path(f"/proc/{trainer}").exists():
+        time.sleep(0.1)
+    assert not Path(f"/proc/{trainer}").exists()
+
+
+@NEEDS_WEIGHTS
+@pytest.mark.slow
+def test_a_training_that_takes_too_much_memory_is_ended(tmp_path: Path, ledger: Ledger) -> None:
+    submit(tmp_path, ledger, 8)
+    training = ledger.request_training(PROJECT, "Start Training")
+    trainer = Trainer(settings(tmp_path, train_memory_mb=256), ledger)
+    assert wait(ledger, trainer, training.id) is TrainingState.FAILED
+    assert "MASKLOOP_TRAIN_MEMORY_MB" in ledger.training(training.id).note  # type: ignore[union-attr]
+
+
+@NEEDS_WEIGHTS
+@pytest.mark.slow
+def test_a_killed_training_is_done_once_and_whole(tmp_path: Path, ledger: Ledger) -> None:
+    """Kill -9 the training's process again and again, at points spread over its whole way."""
+    set_up = settings(tmp_path)
+    submit(tmp_path, ledger, 8)
+    found = versions(set_up)
+    training = ledger.request_training(PROJECT, "Start Training")
+    for wanted in (0.05, 0.4):
+        trainer = Trainer(set_up, ledger)
+        until = time.time() + 120
+        while time.time() < until:
+            trainer.step()
+            now = ledger.training(training.id)
+            assert now is not None
+            if now.state.final or now.progress >= wanted:
+                break
+            time.sleep(0.05)
+        running = trainer._run
+        if running is None:
+            break
+        os.kill(running.process.pid, signal.SIGKILL)
+        running.process.wait()
+        ledger.request_training(PROJECT, "Start Training")  # the event comes twice
+        trainer.step()
+        for version in found.list(PROJECT):
+            assert (version.folder / report.REPORT).is_file()
+        if trainer.busy:
+            trainer._give_back()
+    trainer = Trainer(set_up, ledger)
+    state = wait(ledger, trainer, training.id)
+    assert state in (TrainingState.PROMOTED, TrainingState.KEPT)
+    (version,) = found.list(PROJECT)
+    assert ledger.training(training.id).version == version.name  # type: ignore[union-attr]
+    assert found.current(PROJECT) == (version.name if state is TrainingState.PROMOTED else found.base)
+    assert ledger.new_submissions(PROJECT) == 0
+    numbers = report.read(version.folder)
+    used = {content for images in numbers["used"].values() for content, _, _ in images}
+    assert len(used) == 8
+    segmenter = Catalog(set_up.models_dir).load(version.folder)
+    answer = segmenter.decode(segmenter.encode(np.full((64, 64, 3), 90, np.uint8)), Prompt((Point(30, 30),)))
+    assert answer.mask.shape == (64, 64)
+    for other in ledger.trainings(PROJECT):
+        if other.id != training.id:
+            assert wait(ledger, trainer, other.id) is TrainingState.NOTHING_NEW
+    assert len(found.list(PROJECT)) == 1
