@@ -1,0 +1,45 @@
+"""The command line: ``maskloop COMMAND``. One module a group of commands."""
+
+from __future__ import annotations
+
+import importlib
+
+import typer
+
+GROUPS: tuple[str, ...] = (
+    "serve",
+    "predict",
+    "models",
+    "demo",
+    "doctor",
+    "worker",
+    "jobs",
+    "bench_load",
+    "bench_click",
+    "bench_rle",
+    "bench_learning",
+    "base",
+    "versions",
+    "learning",
+)
+"""Modules of this package, each with ``register(app, bench)``; the order is the order of the help."""
+
+
+def build() -> typer.Typer:
+    """The whole command line, put together from the groups."""
+    app = typer.Typer(
+        name="maskloop",
+        help="Click-to-mask ML backend for Label Studio that learns from every submitted annotation.",
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+        pretty_exceptions_show_locals=False,
+    )
+    bench = typer.Typer(help="Measure: each command prints its table and can draw it.", no_args_is_help=True)
+    app.add_typer(bench, name="bench")
+    for group in GROUPS:
+        importlib.import_module(f"maskloop.cli.{group}").register(app, bench)
+    return app
+
+
+def main() -> None:
+    build()()

@@ -1,0 +1,89 @@
+"""``maskloop serve``: the server, in the shape the settings ask for."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; by default decided by HOST and credentials.")] = "",
+    port: Annotated[int, typer.Option(help="Port; by default PORT or 9090.")] = 0,
+) -> None:
+    """Serve the ML backend that Label Studio connects to.
+
+    With nothing configured everything runs in this process, on the CPU, for this machine only.
+    With REDIS_URL set it is the web process of the scaled-out shape and `maskloop worker` does the work.
+    """
+    from maskloop.settings import Settings
+
+    given = {"host": host or None, "port": port or None}
+    settings = Settings(**{name: value for name, value in given.items() if value})  # type: ignore[arg-type]
+    configure_logging(settings.log_level)
+    refuse_open_door(settings.listen_host, settings.has_credentials)
+
+    from waitress import create_server
+
+    from maskloop.web import services as shapes
+    from maskloop.web.app import create_app
+
+    services = shapes.build(settings)
+    server = create_server(
+        create_app(services),
+        host=settings.listen_host,
+        port=settings.port,
+        threads=settings.threads,
+        max_request_body_size=settings.max_body_mb * 1_000_000,
+        ident="maskloop",
+    )
+    log = logging.getLogger("maskloop")
+    log.info("MaskLoop serves %s at http://%s:%d", services.versions.base, settings.listen_host, settings.port)
+    log.info("Connect it in Label Studio: project > Settings > Model > Connect Model, with 'Interactive' on")
+    log.info("Process %d; Ctrl+C stops it", os.getpid())
+    signal.signal(signal.SIGTERM, _stop)
+    trainer = None
+    if settings.train and not settings.redis_url.get_secret_value():
+        from maskloop.jobs import trainer as trainers
+
+        trainer = trainers.start(settings)
+    try:
+        server.run()
+    finally:
+        log.info("stopping: finishing what is running")
+        if trainer is not None:
+            trainer.terminate()
+        services.close()
+
+
+def _stop(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def configure_logging(level: str) -> None:
+    """One line per event on standard error; libraries only when they warn."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True)
+    logging.getLogger("maskloop").setLevel(level)
+
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def refuse_open_door(host: str, has_credentials: bool) -> None:
+    """Exit with an explanation when other machines could reach an unprotected server."""
+    if host not in LOOPBACK and not has_credentials:
+        typer.secho(
+            f"HOST={host} would let other machines in without a password. "
+            "Set BASIC_AUTH_USER and BASIC_AUTH_PASS (and enter them in Label Studio's connection form), "
+            "or leave HOST unset to serve this machine only.",
+            fg="red",
+            err=True,
+        )
+        raise typer.Exit(2)
+
+
+def register(app: typer.Typer, bench: typer.Typer) -> None:
+    app.command()(serve)

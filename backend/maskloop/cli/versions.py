@@ -1,0 +1,119 @@
+"""``maskloop versions``, ``promote``, ``rollback``, ``compare``: what projects learned, and what serves them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from maskloop.learn.versions import Versions
+    from maskloop.settings import Settings
+
+Project = Annotated[int, typer.Option("--project", "-p", help="Id of the project in Label Studio.")]
+
+
+def versions(
+    project: Annotated[int | None, typer.Option("--project", "-p", help="Only this project.")] = None,
+) -> None:
+    """List versions: which one is current, and what the gate said about each."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from maskloop.learn import report
+
+    _, found = _open()
+    table = Table("project", "version", "current", "clicks to 85 %", "live labels", "the gate said")
+    for number in found.projects() if project is None else [project]:
+        for version in found.list(number):
+            numbers = report.read(version.folder)
+            verdict = numbers.get("verdict", {})
+            change = next((c for c in verdict.get("against_current", []) if c["metric"] == "noc85"), None)
+            clicks = f"{change['first']:.2f} -> {change['second']:.2f}" if change else ""
+            live = [label for label, one in numbers.get("proposals", {}).items() if one["live"]]
+            said = "; ".join(verdict.get("reasons", []))
+            mark = "yes" if version.current else ""
+            table.add_row(str(number), version.name, mark, clicks, ", ".join(live), said)
+        if found.current(number) == found.base:
+            table.add_row(str(number), found.base, "yes", "", "", "the model that ships")
+    Console().print(table)
+
+
+def promote(version: Annotated[str, typer.Argument(help="Name of the version.")], project: Project) -> None:
+    """Make a version current; every process serves it within seconds."""
+    from maskloop.jobs import promotions
+    from maskloop.learn.versions import VersionError
+    from maskloop.ledger import Ledger
+
+    settings, found = _open()
+    ledger = Ledger(settings.ledger_url)
+    try:
+        previous = promotions.promote(settings, ledger, found, project, version, "person")
+    except VersionError as error:
+        _fail(str(error))
+    finally:
+        ledger.close()
+    typer.echo(f"project {project}: {version} is current, was {previous}")
+
+
+def rollback(project: Project) -> None:
+    """Go back to the version that was current before."""
+    from maskloop.jobs import promotions
+    from maskloop.learn.versions import VersionError
+    from maskloop.ledger import Ledger
+
+    settings, found = _open()
+    ledger = Ledger(settings.ledger_url)
+    try:
+        version = promotions.rollback(settings, ledger, found, project)
+    except VersionError as error:
+        _fail(str(error))
+    finally:
+        ledger.close()
+    typer.echo(f"project {project}: {version} is current again")
+
+
+def compare(
+    first: Annotated[str, typer.Argument(help="A version, or the base.")],
+    second: Annotated[str, typer.Argument(help="Another one.")],
+    project: Project,
+) -> None:
+    """Compare two versions on the project's hold-out, click by click."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from maskloop.jobs.compare import compare as run
+
+    settings, _ = _open()
+    console = Console()
+    with console.status("clicking through the hold-out"):
+        try:
+            changes, objects, images = run(settings, project, first, second)
+        except Exception as error:
+            _fail(str(error))
+    table = Table("metric", first, second, "95 % interval of the difference")
+    for change in changes:
+        low, high = f"{change.low:+.3f}", f"{change.high:+.3f}"
+        table.add_row(change.metric, f"{change.first:.3f}", f"{change.second:.3f}", f"{low} to {high}")
+    console.print(table)
+    console.print(f"{objects} objects on {images} held-out images")
+
+
+def _open() -> tuple[Settings, Versions]:
+    from maskloop.learn.versions import Versions
+    from maskloop.segment.catalog import Catalog
+    from maskloop.settings import Settings
+
+    settings = Settings()
+    catalog = Catalog(settings.models_dir, settings.data_dir)
+    return settings, Versions(settings.data_dir / "versions", catalog.version(settings.model))
+
+
+def _fail(message: str) -> Any:
+    typer.secho(message, fg="red", err=True)
+    raise typer.Exit(1)
+
+
+def register(app: typer.Typer, bench: typer.Typer) -> None:
+    for command in (versions, promote, rollback, compare):
+        app.command()(command)

@@ -1,0 +1,275 @@
+"""One run of ``maskloop bench learning``: a server of its own, an annotator, and the comparison afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import requests
+
+from maskloop.learn.evaluate import Object, objects, overlap
+from maskloop.ledger import Ledger
+from maskloop.load.rehearsal import ENOUGH, MOST_CLICKS, Annotator, Picture, pictures
+
+LEARNING, BASE = 1, 2
+"""Projects: one learns, the other never does, so the base answers there."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What to do; the options of the command."""
+
+    data: Path
+    images: int = 40
+    only: str = ""
+    others: Path | None = None
+    unseen: int = 20
+    per_image: int = 3
+    every: int = 20
+    active: bool = False
+    without: bool = True
+
+
+def run(lesson: Lesson, say: Say) -> dict[str, Any]:
+    """All figures. Raises ValueError when the folder has too little."""
+    domain = _objects(lesson.data, [lesson.only] if lesson.only else [])
+    found = pictures(domain, lesson.per_image)
+    aside = min(lesson.unseen, max(1, len(found) // 3))
+    seen, unseen = found[: min(lesson.images, len(found) - aside)], found[-aside:]
+    if len(seen) < 4:
+        raise ValueError(f"{lesson.data} has {len(found)} images: too few to learn from")
+    with tempfile.TemporaryDirectory(prefix="maskloop-bench-") as scratch:
+        root = Path(scratch)
+        others = _copied(_others(lesson, domain, root, 10_000), root / "images" / "others")
+        seen, unseen = (_copied(part, root / "images" / "domain") for part in (seen, unseen))
+        with (
+            _server(root, lesson) as url,
+            contextlib.closing(Ledger(f"sqlite:///{root}/data/ledger.sqlite3")) as ledger,
+        ):
+            curve = _annotate(lesson, url, ledger, seen, say)
+            say("comparing on images nobody has seen")
+            base, learned = Annotator(url, BASE), Annotator(url, LEARNING)
+            before, after = _clicks(base, unseen), _clicks(learned, unseen)
+            proposed = _proposed(learned, unseen)
+            other_before, other_after = _clicks(base, others), _clicks(learned, others)
+            trainings = [t for t in reversed(ledger.trainings(LEARNING)) if t.started_at and t.finished_at]
+    lengths = [float(t.finished_at or 0) - float(t.started_at or 0) for t in trainings]
+    return {
+        "noc85_base": _mean(before),
+        "noc85_learned": _mean(after),
+        "others_noc85_base": _mean(other_before),
+        "others_noc85_learned": _mean(other_after),
+        "preannotated_share": _mean([float(value >= ENOUGH) for value in proposed]),
+        "training_seconds": max(lengths, default=0.0),
+        "images": len(seen),
+        "unseen_images": len(unseen),
+        "unseen_objects": len(before),
+        "other_objects": len(other_before),
+        "order": "active" if lesson.active else "random",
+        "curve": curve,
+        "trainings": [
+            {"state": t.state.value, "seconds": s, "version": t.version, "note": t.note}
+            for t, s in zip(trainings, lengths, strict=True)
+        ],
+    }
+
+
+def table(found: dict[str, Any]) -> Any:
+    """The figures for a terminal."""
+    from rich.table import Table
+
+    shown = Table("", "base", "learned")
+    shown.add_row("clicks to 85 %, unseen images", f"{found['noc85_base']:.2f}", f"{found['noc85_learned']:.2f}")
+    shown.add_row("clicks to 85 %, other things", *(f"{found[f'others_noc85_{k}']:.2f}" for k in ("base", "learned")))
+    shown.add_row("objects proposed with IoU >= 0.85", "", f"{found['preannotated_share']:.0%}")
+    shown.add_row("longest training, seconds", "", f"{found['training_seconds']:.0f}")
+    return shown
+
+
+def draw(found: dict[str, Any], file: Path) -> None:
+    """Clicks per object and proposed IoU over the submitted images."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    curve = found["curve"]
+    x = [row["image"] for row in curve]
+    for key, words in (("clicks", "with learning"), ("clicks_base", "without")):
+        if curve and key in curve[0]:
+            left.plot(x, _smooth([row[key] for row in curve]), label=words)
+    left.set(title="clicks per object to IoU 0.85", xlabel="submitted images", ylim=(0, None))
+    left.legend()
+    right.plot(x, _smooth([row["proposed_iou"] for row in curve]))
+    right.set(title="IoU of the best proposal, before any click", xlabel="submitted images", ylim=(0, 1))
+    for axes in (left, right):
+        for row in curve:
+            if row["trained"]:
+                axes.axvline(row["image"], color="lightgrey", zorder=0)
+    figure.savefig(file, dpi=110)
+
+
+def _annotate(lesson: Lesson, url: str, ledger: Ledger, seen: Sequence[Picture], say: Say) -> list[dict[str, Any]]:
+    annotator, other = Annotator(url, LEARNING), Annotator(url, BASE)
+    left = list(seen)
+    curve: list[dict[str, Any]] = []
+    while left:
+        picture = _next(annotator, left) if lesson.active else left[0]
+        left.remove(picture)
+        masks, _ = annotator.look(picture)
+        worked = annotator.work(picture, masks)
+        annotator.submit(picture, worked, datetime.now(timezone.utc).isoformat())
+        row: dict[str, Any] = {
+            "image": len(curve) + 1,
+            "clicks": _mean([w.clicks for w in worked]),
+            "proposed_iou": _mean([w.proposed for w in worked]),
+            "trained": False,
+        }
+        if lesson.without:
+            row["clicks_base"] = _mean(_clicks(other, [picture]))
+        curve.append(row)
+        say(f"image {row['image']}: {row['clicks']:.1f} clicks per object, proposed IoU {row['proposed_iou']:.2f}")
+        if len(curve) % lesson.every == 0 or not left:
+            # A person is slower than this annotator: what they submitted is learned before they come to the next.
+            row["trained"] = True
+            annotator.train()
+            say(_wait(ledger))
+    return curve
+
+
+def _next(annotator: Annotator, left: Sequence[Picture]) -> Picture:
+    """Of the next few images the one the model knows least; the first while nothing is known."""
+    scores = [(annotator.look(picture)[1], picture) for picture in left[:8]]
+    known = [(score, picture.task, picture) for score, picture in scores if score is not None]
+    return min(known)[2] if known else left[0]
+
+
+def _wait(ledger: Ledger) -> str:
+    while True:
+        trainings = ledger.trainings(LEARNING, 5)
+        if trainings and all(training.state.final for training in trainings):
+            return f"training {trainings[0].id}: {trainings[0].state.value}; {trainings[0].note}"
+        time.sleep(1)
+
+
+def _clicks(annotator: Annotator, shown: Sequence[Picture]) -> list[float]:
+    needed = []
+    for picture in shown:
+        for one in picture.objects:
+            truth, ignored = one.truth()
+            if truth.any():
+                steps = list(annotator.correct(picture, truth, ignored, until=ENOUGH))
+                needed.append(float(len(steps) if steps and steps[-1][1] >= ENOUGH else MOST_CLICKS))
+    return needed
+
+
+def _proposed(annotator: Annotator, shown: Sequence[Picture]) -> list[float]:
+    """For every object the IoU of the proposal that fits it best."""
+    best = []
+    for picture in shown:
+        masks, _ = annotator.look(picture)
+        for one in picture.objects:
+            truth, ignored = one.truth()
+            best.append(max((overlap(mask, truth, ignored) for mask in masks), default=0.0))
+    return best
+
+
+def _objects(folder: Path, sources: Sequence[str]) -> list[Object]:
+    """The objects of a folder, whatever its index calls its part of the data."""
+    for split in (folder.name, "train", "eval"):
+        with contextlib.suppress(ValueError):
+            return objects(folder, split, sources)
+    raise ValueError(f"no objects in {folder}: it needs images/ and masks/")
+
+
+def _others(lesson: Lesson, domain: Sequence[Object], root: Path, start: int) -> list[Picture]:
+    """Things of other kinds: of the given folder, else of the ``eval`` beside the data, else procedural scenes."""
+    beside = lesson.data.resolve().parent / "eval"
+    folder = lesson.others or (beside if (beside / "images").is_dir() else None)
+    if folder is not None:
+        known = {one.source for one in domain}
+        chosen = [one for one in _objects(folder, []) if one.source not in known]
+        if chosen:
+            shown = pictures(chosen, 2)[: lesson.unseen]
+            return [Picture(start + p.task, p.path, p.objects) for p in shown]
+    return _scenes(root / "scenes", lesson.unseen, start)
+
+
+def _scenes(folder: Path, count: int, start: int) -> list[Picture]:
+    from maskloop.load import scenes
+
+    found = []
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True)
+    for number in range(count):
+        pixels, truth = scenes.draw(number, seed=number)
+        image, mask = folder / "images" / f"{number}.png", folder / "masks" / f"{number}.png"
+        cv2.imwrite(str(image), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+        cv2.imwrite(str(mask), truth.astype(np.uint8) * 255)
+        found.append(Picture(start + number, image, (Object("scene", image, mask),)))
+    return found
+
+
+def _copied(shown: Sequence[Picture], folder: Path) -> list[Picture]:
+    """The same pictures in a folder of the server's own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return [Picture(p.task, Path(shutil.copy(p.path, folder / f"{p.task}{p.path.suffix}")), p.objects) for p in shown]
+
+
+@contextlib.contextmanager
+def _server(root: Path, lesson: Lesson) -> Iterator[str]:
+    """A server on a free port with empty data, that trains when it is asked to."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **{
+            k: v for k, v in os.environ.items() if not k.startswith(("BASIC_AUTH", "LABEL_STUDIO", "REDIS", "DATABASE"))
+        },
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "MASKLOOP_DATA_DIR": str(root / "data"),
+        "MASKLOOP_LOCAL_FILES_ROOT": str(root / "images"),
+        "MASKLOOP_TRAIN_AFTER": "1000000",
+        "MASKLOOP_TRAIN_COOLDOWN_SECONDS": "0",
+        "MASKLOOP_DEADLINE_SECONDS": "60",
+        "LOG_LEVEL": "WARNING",
+    }
+    process = subprocess.Popen([sys.executable, "-m", "maskloop", "serve"], env=environment)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(300):
+            if process.poll() is not None:
+                raise ValueError("the server did not start; see its log above")
+            with contextlib.suppress(requests.ConnectionError):
+                if requests.get(f"{url}/ready", timeout=5).status_code == 200:
+                    break
+            time.sleep(0.3)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if len(values) else 0.0
+
+
+def _smooth(values: Sequence[float], width: int = 5) -> list[float]:
+    return [_mean(values[max(0, k - width + 1) : k + 1]) for k in range(len(values))]
