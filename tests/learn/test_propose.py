@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from maskloop.learn import propose
-from maskloop.learn.propose import Manner, Proposal, Proposer, Standing, islands, tune, without_doubles
+from maskloop.learn.propose import Proposer, tune
 from maskloop.learn.samples import Sample, Target
+from maskloop.learn.standing import Standing
 from maskloop.segment.catalog import Catalog
 from maskloop.segment.prompt import Mask
 from maskloop.segment.segmenter import Embedding, Segmenter
@@ -107,20 +108,6 @@ def test_without_labels_there_is_nothing_to_propose(segmenter: Segmenter, tmp_pa
     assert propose.load(tmp_path).head is None
     assert propose.load(None).head is None
     assert propose.standing(tmp_path / "nowhere") == {}
-
-
-def test_objects_that_touch_are_taken_apart() -> None:
-    left, right = disc(50, 48, 14), disc(76, 48, 14)
-    likeness = np.where(left | right, 0.9, 0.05).astype(np.float32)
-    found = islands(likeness, np.zeros(SIZE, np.float32), Manner(0.5, 14.0, 50, 2000, "region"))
-    assert len(found) == 2
-
-
-def test_of_two_masks_of_one_object_the_better_stays() -> None:
-    one, other = disc(40, 40, 14), disc(42, 40, 13)
-    far = disc(100, 40, 10)
-    kept = without_doubles([Proposal(one, "a", 0.9), Proposal(other, "b", 0.8), Proposal(far, "a", 0.7)])
-    assert [p.score for p in kept] == [0.9, 0.7]
 
 
 def test_a_hold_out_without_the_label_keeps_it_silent(segmenter: Segmenter) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from maskloop.labelstudio import rle
 from maskloop.labelstudio.rle import RleError
 from maskloop.ledger import Ledger, Submission
-from maskloop.segment.prompt import Mask
+from maskloop.segment.prompt import iou
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,3 @@ def measure(ledger: Ledger, submission: Submission) -> Iterator[Effort]:
         except RleError:
             continue
         yield Effort(region.id, predicted.version, predicted.clicks, agreement)
-
-
-def iou(one: Mask, other: Mask) -> float:
-    """Intersection over union of two masks of one size; 1.0 for two empty ones."""
-    union = int((one | other).sum())
-    return int((one & other).sum()) / union if union else 1.0

@@ -17,7 +17,7 @@ from maskloop.learn.clicks import next_click
 from maskloop.learn.gate import Score
 from maskloop.learn.samples import Sample, Target
 from maskloop.segment.postprocess import clean
-from maskloop.segment.prompt import Mask, Point, Prompt
+from maskloop.segment.prompt import Mask, Point, Prompt, iou
 from maskloop.segment.segmenter import Embedding, Segmenter
 
 MOST_CLICKS = 10
@@ -88,12 +88,6 @@ def corrected(
         prompt = Prompt(points=points)
         mask = clean(segmenter.decode(embedding, prompt).mask, prompt)
         yield prompt, mask, iou(mask, truth)
-
-
-def iou(a: Mask, b: Mask) -> float:
-    """Intersection over union; 1 for two empty masks."""
-    union = int(np.count_nonzero(a | b))
-    return float(np.count_nonzero(a & b) / union) if union else 1.0
 
 
 def _clicked(segmenter: Segmenter, embedding: Embedding, sample: Sample, target: Target) -> Score:

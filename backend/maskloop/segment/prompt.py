@@ -92,6 +92,12 @@ class Prompt:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def iou(one: Mask, other: Mask) -> float:
+    """Intersection over union of two masks of one size; 1.0 for two empty ones."""
+    union = int(np.count_nonzero(one | other))
+    return float(np.count_nonzero(one & other) / union) if union else 1.0
+
+
 def pack_mask(mask: Mask) -> dict[str, Any]:
     """A mask as small plain JSON: its shape and its deflated bits."""
     height, width = mask.shape

@@ -1,0 +1,88 @@
+"""What the hold-out says about the proposals for a label, and whether they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from maskloop.learn.islands import Proposal
+from maskloop.learn.samples import Sample
+from maskloop.segment.prompt import iou
+
+LEAST_OBJECTS = 4
+LEAST_RECALL = 0.4
+LEAST_PRECISION = 0.5
+GOOD_IOU = 0.7
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the hold-out says about a label's proposals, and whether they are shown.
+
+    ``recall``, ``precision`` count IoU >= 0.7; ``share`` is the part of the objects proposed with IoU >= 0.85.
+    """
+
+    live: bool
+    floor: float
+    precision: float
+    recall: float
+    share: float
+    objects: int
+    why: str
+
+
+def stand(
+    label: str, tried: Sequence[tuple[Sample, Sequence[Proposal]]], seen: Sequence[tuple[Sample, Sequence[Proposal]]]
+) -> Standing:
+    """The floor of a label, and whether it goes live: what the hold-out says.
+
+    ``tried`` are the held-out images and what was proposed on them, ``seen`` the same for some trained ones.
+
+    The rule: with the floor that gives the best F1, at least 40 % of the held-out objects are found (IoU >= 0.7)
+    and at least half of what is proposed is right. Where people label only some of the objects of an image,
+    proposals that meet no submitted object prove nothing; this is taken to be so when, on the images that were
+    trained on as if everything else were background, most proposals above the floor still meet none. Then only
+    the first half of the rule counts, with proposals that meet a submitted object badly as the wrong ones.
+    """
+    objects = sum(t.label == label for sample, _ in tried for t in sample.targets)
+    if objects < LEAST_OBJECTS:
+        return Standing(False, 1.0, 0.0, 0.0, 0.0, objects, f"{objects} held-out objects; {LEAST_OBJECTS} are needed")
+    judged, on_trained = list(_judged(label, tried)), list(_judged(label, seen))
+    best = (-1.0, Standing(False, 1.0, 0.0, 0.0, 0.0, objects, "nothing proposed"))
+    for floor in sorted({round(score, 3) for score, *_ in judged}):
+        above = [(value, right, met) for score, value, right, met in judged if score >= floor]
+        lone = [met for score, _, _, met in on_trained if score >= floor]
+        partly = bool(lone) and sum(lone) < 0.5 * len(lone)
+        right = sum(r for _, r, _ in above)
+        wrong = sum(not r and (met or not partly) for _, r, met in above)
+        precision, recall = right / max(1, right + wrong), right / objects
+        f1 = 2 * precision * recall / max(1e-9, precision + recall)
+        live = recall >= LEAST_RECALL and precision >= LEAST_PRECISION
+        why = f"finds {recall:.0%} of {objects} held-out objects, {precision:.0%} of its masks are right"
+        why += " (images are labelled in part: masks that meet no submitted object are not counted)" if partly else ""
+        share = sum(value >= 0.85 for value, _, _ in above) / objects
+        if (live, f1) > (best[1].live, best[0]):
+            best = (f1, Standing(live, float(floor), precision, recall, min(1.0, share), objects, why))
+    return best[1]
+
+
+def _judged(
+    label: str, tried: Sequence[tuple[Sample, Sequence[Proposal]]]
+) -> Iterator[tuple[float, float, bool, bool]]:
+    """For every proposal of a label: score, IoU with its object, whether it found a new one, whether it met any."""
+    for sample, proposals in tried:
+        open_truths = [t.mask for t in sample.targets if t.label == label]
+        every = [t.mask for t in sample.targets]
+        for proposal in proposals:
+            if proposal.label != label:
+                continue
+            values = [iou(proposal.mask, truth) for truth in open_truths]
+            best = int(np.argmax(values)) if values else -1
+            value = values[best] if values else 0.0
+            if value >= GOOD_IOU:
+                del open_truths[best]
+            area = np.count_nonzero(proposal.mask)
+            met = any(np.count_nonzero(proposal.mask & truth) > 0.2 * area for truth in every)
+            yield proposal.score, value, value >= GOOD_IOU, met
