@@ -8,6 +8,7 @@ from functools import partial
 from maskloop.jobs.preannotate import preannotate
 from maskloop.jobs.predict import predict
 from maskloop.jobs.prepare import prepare
+from maskloop.jobs.proposals import Proposals
 from maskloop.jobs.workbench import Workbench
 from maskloop.labelstudio.fetch import FetchOptions
 from maskloop.labelstudio.images import ImageError, ImageStore
@@ -26,10 +27,11 @@ FOR_THE_CALLER = (ImageError, ModelError, ValueError)
 
 def handlers(bench: Workbench) -> dict[str, Handler]:
     """The allow-list: a worker runs these and nothing else."""
+    proposals = Proposals(bench)
     return {
         "predict": one_by_one(partial(predict, bench)),
         "prepare": one_by_one(partial(prepare, bench)),
-        "preannotate": one_by_one(partial(preannotate, bench)),
+        "preannotate": one_by_one(partial(preannotate, bench, proposals)),
         "warm-up": one_by_one(partial(_warm_up, bench)),
     }
 

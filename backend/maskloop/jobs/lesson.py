@@ -16,15 +16,15 @@ import torch
 
 from maskloop.jobs.material import embed, weights_of
 from maskloop.jobs.proposals import write_signatures
+from maskloop.jobs.run import Run
 from maskloop.jobs.submissions import config_labels
-from maskloop.jobs.train import Run
 from maskloop.learn import exam, propose, uncertainty
 from maskloop.learn.finetune import Course, Plan, finetune
 from maskloop.learn.gate import Score, judge
 from maskloop.learn.network import load_network, save_decoder
-from maskloop.learn.propose import Standing
 from maskloop.learn.report import BeforeAfter, Report
 from maskloop.learn.samples import HOLDOUT, TRAIN, Collected, Sample
+from maskloop.learn.standing import Standing
 from maskloop.learn.versions import LIVE
 from maskloop.segment.card import read_card, sha256, write_card
 from maskloop.segment.segmenter import Segmenter

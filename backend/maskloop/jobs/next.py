@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from maskloop.jobs.proposals import Proposals
 from maskloop.jobs.submissions import image_url
 from maskloop.jobs.workbench import Workbench
 from maskloop.labelstudio.client import LabelStudioClient
@@ -29,6 +30,7 @@ def rank(bench: Workbench, client: LabelStudioClient, project: int, tasks: Itera
     """Tasks, the least known first. Raises LabelStudioError; a task without a readable image is left out."""
     config = client.project(project).label_config
     version = bench.versions.current(project)
+    proposals = Proposals(bench)
     found: list[Ranked] = []
     for task in tasks:
         try:
@@ -36,6 +38,6 @@ def rank(bench: Workbench, client: LabelStudioClient, project: int, tasks: Itera
         except (ImageError, Missing) as error:
             log.warning("task %d is left out: %s", task, error)
             continue
-        proposals, certainty = bench.proposals.on_image(version, image)
-        found.append(Ranked(task, certainty, len(proposals)))
+        proposed, certainty = proposals.on_image(version, image)
+        found.append(Ranked(task, certainty, len(proposed)))
     return sorted(found, key=lambda one: one.certainty.score)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from maskloop.jobs.proposals import Proposals
 from maskloop.jobs.workbench import Timings, Workbench
 from maskloop.labelstudio import polygons, regions, rle
 from maskloop.labelstudio.controls import Control, LabelConfig
@@ -86,26 +87,7 @@ def plan(task: Task, config: LabelConfig, version: str, live: Collection[str] = 
     control = config.output()
     if control is None or task.id is None or not task.image_url:
         return None
-    for source in _newest_first(task):
-        on_image = [region for region in source.regions if region.to_name == control.to_name and region.shape]
-        prompts = [region for region in on_image if isinstance(region.shape, Box | Point) and region.size != (0, 0)]
-        if any(isinstance(region.shape, Brush | Polygon) for region in on_image):
-            return None
-        if wishes := tuple(_wishes(task.id, control, prompts))[:MOST]:
-            return PreannotateRequest(
-                url=task.image_url,
-                task=task.id,
-                project=task.project,
-                version=version,
-                name=control.name,
-                to_name=control.to_name,
-                type=control.type,
-                wishes=wishes,
-                size=prompts[0].size,
-            )
-    if not any(control.label_for(label) == label for label in live):
-        return None
-    return PreannotateRequest(
+    asked = PreannotateRequest(
         url=task.image_url,
         task=task.id,
         project=task.project,
@@ -115,6 +97,14 @@ def plan(task: Task, config: LabelConfig, version: str, live: Collection[str] = 
         type=control.type,
         wishes=(),
     )
+    for source in _newest_first(task):
+        on_image = [region for region in source.regions if region.to_name == control.to_name and region.shape]
+        prompts = [region for region in on_image if isinstance(region.shape, Box | Point) and region.size != (0, 0)]
+        if any(isinstance(region.shape, Brush | Polygon) for region in on_image):
+            return None
+        if wishes := tuple(_wishes(task.id, control, prompts))[:MOST]:
+            return replace(asked, wishes=wishes, size=prompts[0].size)
+    return asked if any(control.label_for(label) == label for label in live) else None
 
 
 def _newest_first(task: Task) -> Iterator[Source]:
@@ -145,7 +135,7 @@ def _wishes(task: int, control: Control, prompts: Sequence[Region]) -> Iterator[
             yield Wish(prompt, regions.region_id(task, points[0].id), label)
 
 
-def preannotate(bench: Workbench, payload: Payload) -> Result:
+def preannotate(bench: Workbench, proposals: Proposals, payload: Payload) -> Result:
     """One entry of ``results`` for one task: a region for each wish that led to a mask.
 
     The score is that of the least certain mask: what the model knows least about wants a
@@ -161,7 +151,7 @@ def preannotate(bench: Workbench, payload: Payload) -> Result:
             f"{request.size[0]} x {request.size[1]}; was the file replaced?"
         )
     if not request.wishes:
-        return _proposed(bench, request, image, version)
+        return _proposed(proposals, request, image, version)
     embedding = bench.embedding(image, segmenter, timings)
     found: list[dict[str, Any]] = []
     scores: list[float] = []
@@ -176,12 +166,12 @@ def preannotate(bench: Workbench, payload: Payload) -> Result:
     return regions.prediction(found, version, min(scores, default=0.0))
 
 
-def _proposed(bench: Workbench, request: PreannotateRequest, image: LoadedImage, version: str) -> Result:
+def _proposed(proposals: Proposals, request: PreannotateRequest, image: LoadedImage, version: str) -> Result:
     """What a version proposes by itself. The score says how well it knows the image, so that tasks sort by it."""
-    proposals, certainty = bench.proposals.on_image(version, image)
+    proposed, certainty = proposals.on_image(version, image)
     height, width = image.pixels.shape[:2]
     found: list[dict[str, Any]] = []
-    for number, proposal in enumerate(proposals):
+    for number, proposal in enumerate(proposed):
         id = regions.region_id(request.task, f"{version}/{number}")
         target = Target(id, request.name, request.to_name, request.type, proposal.label, (width, height))
         rings = polygons.rings(proposal.mask) if target.polygon else ()

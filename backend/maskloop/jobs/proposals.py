@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+from collections import OrderedDict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from maskloop.jobs.workbench import Timings, Workbench
+from maskloop.jobs.workbench import WARM_VERSIONS, Timings, Workbench
 from maskloop.labelstudio.images import LoadedImage
-from maskloop.learn import propose, uncertainty
-from maskloop.learn.propose import Proposal, Proposer
+from maskloop.learn import uncertainty
 from maskloop.learn.uncertainty import Certainty, Floats
 from maskloop.segment.prompt import Point, Prompt
 from maskloop.segment.segmenter import Embedding, Segmenter
+
+if TYPE_CHECKING:  # they bring torch, which a server that has just started has not loaded yet
+    from maskloop.learn.islands import Proposal
+    from maskloop.learn.propose import Proposer
 
 LOOKED_AT = 12
 """Proposals whose prompt is moved to see how firm they are."""
@@ -23,11 +28,11 @@ SIGNATURES = "signatures.json"
 
 
 class Proposals:
-    """The proposers of versions, loaded when first asked for. Kept by a worker."""
+    """The proposers of versions, loaded when first asked for; as many are kept as segmenters are."""
 
     def __init__(self, bench: Workbench) -> None:
         self._bench = bench
-        self._loaded: dict[str, tuple[Proposer, list[Floats]]] = {}
+        self._loaded: OrderedDict[str, tuple[Proposer, list[Floats]]] = OrderedDict()
 
     def on_image(self, version: str, image: LoadedImage) -> tuple[list[Proposal], Certainty]:
         """The masks of a version's live labels on an image, and how well it knows the image."""
@@ -39,8 +44,13 @@ class Proposals:
 
     def _of(self, version: str) -> tuple[Proposer, list[Floats]]:
         if version not in self._loaded:
+            from maskloop.learn import propose
+
             folder = self._bench.versions.folder(version)
             self._loaded[version] = (propose.load(folder), read_signatures(folder))
+        self._loaded.move_to_end(version)
+        while len(self._loaded) > WARM_VERSIONS:
+            self._loaded.popitem(last=False)
         return self._loaded[version]
 
 

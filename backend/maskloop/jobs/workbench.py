@@ -7,8 +7,6 @@ import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,9 +16,6 @@ from maskloop.segment.catalog import Catalog
 from maskloop.segment.embeddings import EmbeddingCache
 from maskloop.segment.prompt import Image, Point, Prompt
 from maskloop.segment.segmenter import Embedding, Segmenter
-
-if TYPE_CHECKING:
-    from maskloop.jobs.proposals import Proposals
 
 log = logging.getLogger(__name__)
 
@@ -65,13 +60,6 @@ class Workbench:
         self._warm: OrderedDict[str, Segmenter] = OrderedDict()
         self._lock = threading.Lock()
 
-    @cached_property
-    def proposals(self) -> Proposals:
-        """What versions propose on images nobody has clicked on."""
-        from maskloop.jobs.proposals import Proposals
-
-        return Proposals(self)
-
     @property
     def base_version(self) -> str:
         return self.versions.base
@@ -93,13 +81,17 @@ class Workbench:
             log.warning("%s; answering with %s", error, self.base_version)
             version, folder = self.base_version, None
         with self._lock:
-            if version not in self._warm:
-                source = folder if folder is not None else self.model
-                self._warm[version] = self.catalog.load(source, device=self._device, threads=self._threads)
-                while len(self._warm) > WARM_VERSIONS:
-                    self._warm.popitem(last=False)
+            segmenter = self._warm.get(version)
+        if segmenter is None:
+            # Not under the lock: a worker must be able to say what it has loaded while it loads, or it counts as dead.
+            source = folder if folder is not None else self.model
+            segmenter = self.catalog.load(source, device=self._device, threads=self._threads)
+        with self._lock:
+            segmenter = self._warm.setdefault(version, segmenter)
             self._warm.move_to_end(version)
-            return version, self._warm[version]
+            while len(self._warm) > WARM_VERSIONS:
+                self._warm.popitem(last=False)
+        return version, segmenter
 
     def image(self, url: str, task: int | None) -> LoadedImage:
         """The task's image, upright. Raises ImageError."""
