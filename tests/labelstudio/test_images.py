@@ -4,10 +4,12 @@ import base64
 import hashlib
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,6 +43,20 @@ def test_an_upload(studio: Server) -> None:
     assert np.array_equal(image.pixels, PIXELS)
     assert image.content == hashlib.sha256(PNG).hexdigest()
     assert studio.seen == [("GET", UPLOAD, "Token " + "ab" * 20, f"127.0.0.1:{studio.port}")]
+
+
+def test_a_name_with_an_address_that_nobody_listens_at(studio: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """localhost is ::1 first on most machines, and Label Studio listens at 127.0.0.1."""
+    real = socket.getaddrinfo
+
+    def lookup(host: Any, *args: Any, **named: Any) -> Any:
+        if host == "localhost":
+            return [(0, 0, 0, "", (address, studio.port)) for address in ("::1", "127.0.0.1")]
+        return real(host, *args, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    images = store(None, label_studio_url=f"http://localhost:{studio.port}")
+    assert np.array_equal(images.load(UPLOAD).pixels, PIXELS)
 
 
 def test_pixels_cannot_be_written_to(studio: Server) -> None:
@@ -336,10 +352,18 @@ def test_concurrent_loads_fetch_once(studio: Server) -> None:
 def test_decoded_images_are_kept_within_a_budget(studio: Server) -> None:
     for name in "ab":
         studio.routes[f"/data/upload/1/{name}.png"] = reply(PNG)
-    images = store(studio, ram_bytes=PIXELS.nbytes + 1)
+    images = store(studio, ram_bytes=PIXELS.nbytes + 100)
     for name in "abab":
         images.load(f"/data/upload/1/{name}.png")
     assert len(studio.paths) == 4
+
+
+def test_an_inline_image_counts_with_its_url(studio: Server) -> None:
+    images = store(studio, ram_bytes=10_000)
+    images.load(UPLOAD)
+    images.load("data:image/png;base64," + base64.b64encode(PNG + b"x" * 10_000).decode())
+    images.load(UPLOAD)
+    assert len(studio.paths) == 2
 
 
 def test_the_disk_cache_drops_the_least_recently_used(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ class AddressError(Exception):
     """The host may not be asked; the message says which setting allows it."""
 
 
-def address_of(host: str, port: int, private: bool, known: bool) -> str:
-    """The address to connect to, so that nobody resolves the name again and gets another.
+def addresses_of(host: str, port: int, private: bool, known: bool) -> tuple[str, ...]:
+    """The addresses to connect to, the first that answers, so that nobody resolves the name again and gets others.
 
     Args:
         private: any address will do, the operator named this host.
@@ -31,14 +31,14 @@ def address_of(host: str, port: int, private: bool, known: bool) -> str:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise AddressError(f"the host {host} is not found ({error}).") from None
-    addresses = [str(entry[4][0]).split("%")[0] for entry in found]
+    addresses = tuple(dict.fromkeys(str(entry[4][0]).split("%")[0] for entry in found))
     hidden = [address for address in addresses if not is_public(address)]
     if hidden and not private:
         raise AddressError(
             f"{host} has the address {hidden[0]}, which is not public. If that is meant, name the host in full in "
             "MASKLOOP_IMAGE_HOSTS."
         )
-    return addresses[0]
+    return addresses
 
 
 def is_public(address: str) -> bool:

@@ -1,34 +1,25 @@
 """Bytes from a URL that anybody who can import a task chose: nothing but what the operator allowed.
 
-A request goes to Label Studio itself or to an allowed host; its address is resolved once, checked,
-and that very address is connected to; every redirect is checked again; time and size are bounded.
+A request goes to Label Studio itself or to an allowed host; every redirect is checked again. What is
+connected to, and how time and size are bounded, is :mod:`maskloop.labelstudio.pinned`.
 """
 
 from __future__ import annotations
 
-import os
-import socket
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urljoin
 
-from maskloop.labelstudio.addresses import AddressError, address_of
+from maskloop.labelstudio.addresses import AddressError, addresses_of
+from maskloop.labelstudio.pinned import Answer, Asked, ask
 from maskloop.labelstudio.tokens import Token, TokenError
 from maskloop.labelstudio.urls import PORTS, ImageError, is_file, origin, port_of, shown, split
 
-if TYPE_CHECKING:
-    from urllib3.response import HTTPResponse
-
 HOPS = 5
-CONNECT_SECONDS = 5.0
-READ_SECONDS = 10.0
-PIECE = 1 << 16
 REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -82,13 +73,13 @@ class Fetcher:
         """The body, or where it redirects to. A token that was refused is renewed once."""
         headers = self._headers(parts, None)
         for attempt in (1, 2):
-            with self._response(parts, "GET", headers, deadline, public) as (status, fields, body):
-                if status in REDIRECTS and fields.get("Location"):
-                    return fields["Location"]
-                if status == 200:
-                    return b"".join(body)
-                if status != 401 or attempt == 2 or not headers or not self._token.personal:
-                    raise ImageError(self._refused(parts, status, bool(headers)))
+            with self._response(parts, Asked("GET", headers), deadline, public) as answer:
+                if answer.status in REDIRECTS and answer.fields.get("Location"):
+                    return answer.fields["Location"]
+                if answer.status == 200:
+                    return b"".join(answer.pieces)
+                if answer.status != 401 or attempt == 2 or not headers or not self._token.personal:
+                    raise ImageError(self._refused(parts, answer.status, bool(headers)))
             headers = self._headers(parts, headers["Authorization"])
         raise AssertionError("unreachable")
 
@@ -110,90 +101,29 @@ class Fetcher:
         assert self.base is not None
         parts = self.base._replace(path=self.base.path + "/api/token/refresh/")
         deadline = time.monotonic() + self.options.timeout_seconds
-        with self._response(parts, "POST", {"Content-Type": "application/json"}, deadline, False, body) as answer:
-            status, _, pieces = answer
-            return status, b"".join(pieces)
+        with self._response(parts, Asked("POST", {"Content-Type": "application/json"}, body), deadline) as answer:
+            return answer.status, b"".join(answer.pieces)
 
     @contextmanager
-    def _response(
-        self,
-        parts: SplitResult,
-        method: str,
-        headers: Mapping[str, str],
-        deadline: float,
-        public: bool,
-        body: bytes | None = None,
-    ) -> Iterator[tuple[int, Mapping[str, str], Iterator[bytes]]]:
-        """Status, header fields and body of one request to a checked address."""
+    def _response(self, parts: SplitResult, asked: Asked, deadline: float, public: bool = False) -> Iterator[Answer]:
+        """The answer to one request to a checked address; with ``public`` to any address of the open Internet."""
         import urllib3.exceptions
-        from urllib3.connection import HTTPConnection, HTTPSConnection
 
-        host, port = parts.hostname or "", port_of(parts)
+        host, port, name = parts.hostname or "", port_of(parts), shown(parts.geturl())
         try:
-            ip = address_of(host, port, private=self._may_be_private(parts), known=public or self._allowed(parts))
+            known, private = public or self._allowed(parts), self._may_be_private(parts)
+            addresses = addresses_of(host, port, private=private, known=known)
         except AddressError as error:
-            raise ImageError(f"{shown(parts.geturl())}: {error}") from None
-        left = deadline - time.monotonic()
-        connect = min(CONNECT_SECONDS, max(0.1, left))
-        connection = (
-            HTTPSConnection(
-                ip, port, timeout=connect, server_hostname=host, assert_hostname=host, ca_certs=_certificates()
-            )
-            if parts.scheme == "https"
-            else HTTPConnection(ip, port, timeout=connect)
-        )
-        # A server that sends a byte a second never trips a read timeout: the socket is shut at the deadline.
-        sockets: list[Any] = []
-        watchdog = threading.Timer(max(0.1, left), lambda: _shut(sockets or [connection.sock]))
-        watchdog.daemon = True
-        watchdog.start()
+            raise ImageError(f"{name}: {error}") from None
         try:
-            connection.connect()
-            # The connection forgets its socket as soon as the answer will be the last on it.
-            sockets.append(connection.sock)
-            # What urllib3 puts on the socket before it reads.
-            connection.timeout = min(READ_SECONDS, max(0.1, deadline - time.monotonic()))
-            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            connection.request(
-                method,
-                target,
-                body=body,
-                headers={"Host": parts.netloc, "Accept": "*/*", "User-Agent": "MaskLoop", **headers},
-                preload_content=False,
-                decode_content=False,
-            )
-            with connection.getresponse() as answer:
-                yield answer.status, answer.headers, self._pieces(parts, answer, deadline)
+            with ask(parts, addresses, asked, deadline, self.options.max_bytes) as answer:
+                yield answer
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             if time.monotonic() >= deadline:
                 raise ImageError(
-                    f"{shown(parts.geturl())} took longer than {self.options.timeout_seconds:g} s "
-                    "(MASKLOOP_FETCH_TIMEOUT_SECONDS)."
+                    f"{name} took longer than {self.options.timeout_seconds:g} s (MASKLOOP_FETCH_TIMEOUT_SECONDS)."
                 ) from None
-            raise ImageError(f"{shown(parts.geturl())} could not be fetched: {self._why(parts, error)}") from None
-        finally:
-            watchdog.cancel()
-            connection.close()
-
-    def _pieces(self, parts: SplitResult, answer: HTTPResponse, deadline: float) -> Iterator[bytes]:
-        limit, announced = self.options.max_bytes, answer.headers.get("Content-Length", "")
-        total = int(announced) if announced.isdigit() else 0
-        if total <= limit:
-            total = 0
-            while piece := answer.read1(PIECE):
-                total += len(piece)
-                if total > limit:
-                    break
-                if time.monotonic() >= deadline:
-                    raise TimeoutError
-                yield piece
-            # A body that the watchdog cut off looks like one that has ended.
-            if time.monotonic() >= deadline:
-                raise TimeoutError
-        if total > limit:
-            raise ImageError(f"{shown(parts.geturl())} is larger than {limit / 1e6:g} MB (MASKLOOP_MAX_IMAGE_MB).")
-        if announced.isdigit() and total < int(announced):
-            raise ImageError(f"{shown(parts.geturl())} ended after {total} of {announced} bytes. Try again.")
+            raise ImageError(f"{name} could not be fetched: {self._why(parts, error)}") from None
 
     def _allowed(self, parts: SplitResult) -> bool:
         host = parts.hostname or ""
@@ -240,18 +170,3 @@ class Fetcher:
                 "e.g. http://localhost:8080, and set LABEL_STUDIO_API_KEY."
             )
         return self.base.geturl()
-
-
-def _shut(sockets: Sequence[socket.socket | None]) -> None:
-    """Wake up whoever waits on them."""
-    for sock in sockets:
-        with suppress(OSError):
-            if sock is not None:
-                sock.shutdown(socket.SHUT_RDWR)
-
-
-def _certificates() -> str:
-    """Whom to trust: the usual authorities, or those of the company that runs Label Studio."""
-    import certifi
-
-    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or certifi.where()

@@ -143,9 +143,10 @@ class ImageStore:
     def _keep(self, url: str, image: LoadedImage) -> None:
         with self._lock:
             self._ram[url] = (time.monotonic() + FRESH_SECONDS, image)
-            total = sum(image.pixels.nbytes for _, image in self._ram.values())
+            total = sum(_weight(url, image) for url, (_, image) in self._ram.items())
             while self._ram and total > self.options.ram_bytes:
-                total -= self._ram.popitem(last=False)[1][1].pixels.nbytes
+                oldest, (_, image) = self._ram.popitem(last=False)
+                total -= _weight(oldest, image)
 
     @contextmanager
     def _alone(self, url: str) -> Iterator[None]:
@@ -161,6 +162,11 @@ class ImageStore:
                 lock, users = self._loading.pop(url)
                 if users > 1:
                     self._loading[url] = (lock, users - 1)
+
+
+def _weight(url: str, image: LoadedImage) -> int:
+    """Bytes that keeping an image takes; a ``data:`` URL may be larger than what it holds."""
+    return image.pixels.nbytes + len(url)
 
 
 def _inline(url: str, max_bytes: int) -> bytes:
