@@ -77,9 +77,9 @@ def test_a_version_that_predicts_becomes_the_projects(
 ) -> None:
     (task,) = add_tasks(account, project, 1)
     with pytest.raises(LabelStudioError, match="model version"):
-        client.set_model_version(project, "v1")
+        Connections(client).choose_version(project, "v1")
     client.push_prediction(task, [], 0.5, "v1")
-    client.set_model_version(project, "v1")
+    Connections(client).choose_version(project, "v1")
     assert client.project(project).model_version == "v1"
 
 
@@ -92,7 +92,7 @@ def test_the_next_tasks_follow_the_tab(client: LabelStudioClient, account: Accou
 
     for task, score in zip(ids, (0.9, 0.2, 0.1, 0.8, 0.3, 0.4), strict=True):
         client.push_prediction(task, [], score, "v1")
-    client.set_model_version(project, "v1")
+    Connections(client).choose_version(project, "v1")
     view = {"project": project, "data": {"title": "Uncertain first", "ordering": ["tasks:predictions_score"]}}
     account.call("POST", "/api/dm/views/", json=view)
     assert client.next_task_ids(project, ids[1], 3) == [ids[4], ids[5], ids[3]]

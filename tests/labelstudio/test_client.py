@@ -1,33 +1,16 @@
 """What the client knows before it asks anybody; what it asks is tested in tests/e2e/test_client.py."""
 
-import base64
-import json
 import subprocess
 import sys
 
 import pytest
 
-from maskloop.labelstudio.client import LabelStudioClient, LabelStudioError, Refused, token_kind
+from maskloop.labelstudio.client import LabelStudioClient, LabelStudioError, Missing, Refused, Unreachable
 
+from .server import reply, serving
+from .test_tokens import jwt
 
-def jwt(**claims: object) -> str:
-    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
-    return f"header.{payload}.signature"
-
-
-@pytest.mark.parametrize(
-    ("token", "kind"),
-    [
-        ("0123456789abcdef0123456789abcdef01234567", "legacy"),
-        (jwt(token_type="refresh", exp=8e9), "personal"),
-        (jwt(token_type="access", exp=8e9), "access"),
-        (f" {jwt(token_type='access')}\n", "access"),
-        ("a.b.c", "legacy"),
-        ("", "legacy"),
-    ],
-)
-def test_the_kind_of_a_token(token: str, kind: str) -> None:
-    assert token_kind(token) == kind
+KEY = "5ec2e7" * 6 + "abcd"
 
 
 def test_what_is_missing_is_named() -> None:
@@ -46,3 +29,16 @@ def test_an_access_token_is_refused_before_anything_is_asked() -> None:
 def test_importing_it_does_not_import_the_sdk() -> None:
     check = "import sys, maskloop.labelstudio.client; sys.exit('label_studio_sdk' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(400, LabelStudioError), (403, Refused), (404, Missing), (503, Unreachable)],
+)
+def test_what_an_answer_means(status: int, error: type[LabelStudioError]) -> None:
+    with serving() as server:
+        server.routes["/api/projects/1/"] = reply(b'{"detail": "the reason"}', status, Content_Type="application/json")
+        with pytest.raises(LabelStudioError) as caught:
+            LabelStudioClient(server.url, KEY).project(1)
+    assert type(caught.value) is error
+    assert KEY not in str(caught.value)

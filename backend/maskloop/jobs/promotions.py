@@ -6,6 +6,7 @@ import logging
 
 from maskloop import metrics
 from maskloop.labelstudio.client import LabelStudioClient
+from maskloop.labelstudio.connections import Connections
 from maskloop.labelstudio.records import LabelStudioError
 from maskloop.learn.versions import Versions
 from maskloop.ledger import Ledger
@@ -39,7 +40,7 @@ def _tell(settings: Settings, ledger: Ledger, project: int, version: str, previo
         auth = (settings.basic_auth_user, settings.basic_auth_pass.get_secret_value())
         client = LabelStudioClient(settings.label_studio_url, key)
         try:
-            client.set_model_version(project, version, auth if settings.has_credentials else None)
+            Connections(client).choose_version(project, version, auth if settings.has_credentials else None)
         except LabelStudioError as error:
             # The version serves all the same; only Label Studio's score column still shows the old one.
             log.warning("project %d: Label Studio's model version was not set: %s", project, error)

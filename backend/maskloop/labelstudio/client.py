@@ -6,15 +6,13 @@ and a web process that is never asked for any of this should not pay for it.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import itertools
 import json
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import cached_property, partial
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from maskloop.labelstudio.records import (
     Annotation,
@@ -27,6 +25,7 @@ from maskloop.labelstudio.records import (
     Task,
     Unreachable,
 )
+from maskloop.labelstudio.tokens import token_kind
 
 __all__ = [
     "Annotation",
@@ -38,29 +37,13 @@ __all__ = [
     "StoredPrediction",
     "Task",
     "Unreachable",
-    "token_kind",
 ]
 
 T = TypeVar("T")
-TokenKind = Literal["legacy", "personal", "access"]
 
 PAGE = 100
-
-
-def token_kind(api_key: str) -> TokenKind:
-    """A legacy token is 40 hexadecimal digits; a JWT says itself what it is.
-
-    A *personal* access token (JWT of type ``refresh``) is exchanged for *access* tokens that
-    live five minutes; handing out one of those as a setting is a mistake worth naming.
-    """
-    parts = api_key.strip().split(".")
-    if len(parts) != 3:
-        return "legacy"
-    try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except (binascii.Error, ValueError):
-        return "legacy"
-    return "access" if isinstance(claims, dict) and claims.get("token_type") == "access" else "personal"
+DOWN = (502, 503, 504)
+"""What a proxy answers for a server that restarts."""
 
 
 class LabelStudioClient:
@@ -117,6 +100,10 @@ class LabelStudioClient:
                     f"Label Studio at {self.url} refused to {what} (HTTP {error.status_code}: {detail}). Check "
                     "LABEL_STUDIO_API_KEY; `maskloop doctor` tells which kind of token this Label Studio takes."
                 ) from error
+            if error.status_code in DOWN:
+                raise Unreachable(
+                    f"Label Studio at {self.url} is not up: asked to {what}, HTTP {error.status_code} came back."
+                ) from error
             if error.status_code == 404:
                 raise Missing(f"Label Studio at {self.url} cannot {what}: it is not there.") from error
             raise LabelStudioError(
@@ -151,24 +138,24 @@ class LabelStudioClient:
 
     def task(self, id: int) -> Task:
         found = self.ask(f"read task {id}", lambda sdk: sdk.tasks.get(id=str(id)))
-        return Task(id=id, project=int(found.project), data=dict(found.data or {}))
+        return Task.of(found, int(found.project))
 
     def tasks(self, project: int, ids: Iterable[int] | None = None) -> Iterator[Task]:
         """Tasks of a project in the order of their ids; of ``ids`` those that exist."""
         wanted = None if ids is None else sorted(set(ids))
         if wanted is None:
             for found in self._list(project, {}, fields="task_only"):
-                yield _task(found, project)
+                yield Task.of(found, project)
             return
         for start in range(0, len(wanted), PAGE):
             query = {"selectedItems": {"all": False, "included": wanted[start : start + PAGE]}}
             for found in self._list(project, query, fields="task_only"):
-                yield _task(found, project)
+                yield Task.of(found, project)
 
     def annotation(self, id: int) -> Annotation:
         """One annotation as it is now (an event only says that it changed)."""
         found = self.ask(f"read annotation {id}", lambda sdk: sdk.annotations.get(id=id))
-        return _annotation(found, int(found.task), int(found.project))
+        return Annotation.of(found, int(found.task), int(found.project))
 
     def annotations(self, project: int, since: datetime | None = None) -> Iterator[Annotation]:
         """Submitted annotations of a project, skipped ones (``was_cancelled``) included.
@@ -187,24 +174,14 @@ class LabelStudioClient:
             query = {"filters": {"conjunction": "and", "items": [item]}}
         for task in self._list(project, query, fields="all"):
             for raw in task.annotations or []:
-                found = _annotation(raw, int(task.id), project)
+                found = Annotation.of(raw, int(task.id), project)
                 if since is None or found.updated_at >= since:
                     yield found
 
     def predictions(self, task_id: int) -> list[StoredPrediction]:
         """What any model has predicted for a task, oldest first."""
         found = self.ask(f"list predictions of task {task_id}", lambda sdk: sdk.predictions.list(task=task_id))
-        stored = [
-            StoredPrediction(
-                id=int(p.id),
-                task=task_id,
-                model_version=p.model_version or "",
-                score=None if p.score is None else float(p.score),
-                result=list(p.result or []),
-            )
-            for p in found
-        ]
-        return sorted(stored, key=lambda p: p.id)
+        return sorted((StoredPrediction.of(one, task_id) for one in found), key=lambda one: one.id)
 
     def push_prediction(self, task_id: int, result: Sequence[Json], score: float, version: str) -> bool:
         """Store a prediction unless the task has one of that version already.
@@ -221,35 +198,6 @@ class LabelStudioClient:
             lambda sdk: sdk.predictions.create(task=task_id, result=list(result), score=score, model_version=version),
         )
         return True
-
-    def set_model_version(self, project: int, version: str, auth: tuple[str, str] | None = None) -> None:
-        """Choose the version whose scores the Data Manager shows and sorts by.
-
-        Label Studio takes the name of a version that some prediction carries already, or the title
-        of a connected model. For a version that has not predicted yet the model gets its name as title.
-
-        Args:
-            auth: user and password of MaskLoop itself, if it asks for them: Label Studio does not use
-                those it has stored when a connection is changed.
-        """
-
-        def choose(sdk: Any) -> None:
-            sdk.projects.update(id=project, model_version=version)
-
-        def rename(sdk: Any) -> None:
-            for backend in sdk.ml.list(project=project):
-                if backend.model_version == version:
-                    change = {"project": project, "url": backend.url, "title": version, **basic_auth(auth)}
-                    sdk.ml.update(id=backend.id, **change)
-
-        what = f"set the model version of project {project}"
-        try:
-            self.ask(what, choose)
-        except Refused:
-            raise
-        except LabelStudioError:
-            self.ask(what, rename)
-            self.ask(what, choose)
 
     def next_task_ids(self, project: int, after_task: int, count: int) -> list[int]:
         """The tasks a person is likely to see next, in that order.
@@ -296,39 +244,6 @@ class LabelStudioClient:
 
 def _page(asked: Json, query: str, sdk: Any) -> list[Any]:
     return list(sdk.tasks.list(**asked, query=query, resolve_uri=False).items or [])
-
-
-def basic_auth(auth: tuple[str, str] | None) -> Json:
-    """The fields of a connection that let Label Studio log in to MaskLoop."""
-    if auth is None:
-        return {}
-    return {"auth_method": "BASIC_AUTH", "basic_auth_user": auth[0], "basic_auth_pass": auth[1]}
-
-
-def _task(found: Any, project: int) -> Task:
-    return Task(id=int(found.id), project=project, data=dict(found.data or {}))
-
-
-def _annotation(found: Any, task: int, project: int) -> Annotation:
-    raw: Mapping[str, Any] = found if isinstance(found, Mapping) else found.model_dump()
-    by = raw.get("completed_by")
-    return Annotation(
-        id=int(raw["id"]),
-        task=task,
-        project=project,
-        result=list(raw.get("result") or []),
-        completed_by=by.get("id") if isinstance(by, Mapping) else by,
-        was_cancelled=bool(raw.get("was_cancelled")),
-        ground_truth=bool(raw.get("ground_truth")),
-        created_at=_time(raw["created_at"]),
-        updated_at=_time(raw["updated_at"]),
-    )
-
-
-def _time(value: str | datetime) -> datetime:
-    if isinstance(value, datetime):
-        return value
-    return datetime.fromisoformat(value.replace("Z", "+00:00"))
 
 
 def _detail(body: object) -> str:

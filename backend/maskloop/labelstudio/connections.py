@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from maskloop.labelstudio.client import LabelStudioClient, basic_auth
-from maskloop.labelstudio.records import Backend, LabelStudioError, Refused, Webhook
+from maskloop.labelstudio.client import LabelStudioClient
+from maskloop.labelstudio.records import Backend, Json, LabelStudioError, Refused, Webhook
 
 
 class Connections:
@@ -74,13 +74,42 @@ class Connections:
 
     def connect(self, project: int, url: str, auth: tuple[str, str] | None = None) -> None:
         """Make ``url`` an interactive ML backend of the project (Label Studio adds its webhook)."""
-        body = {"project": project, "url": url, "title": "MaskLoop", "is_interactive": True, **basic_auth(auth)}
+        body = {"project": project, "url": url, "title": "MaskLoop", "is_interactive": True, **_basic_auth(auth)}
         self._ask(f"connect the backend {url}", lambda sdk: sdk.ml.create(**body))
 
     def make_interactive(self, backend: Backend, auth: tuple[str, str] | None = None) -> None:
         """Let a connected backend answer clicks."""
-        change = {"project": backend.project, "url": backend.url, "is_interactive": True, **basic_auth(auth)}
+        change = {"project": backend.project, "url": backend.url, "is_interactive": True, **_basic_auth(auth)}
         self._ask(f"change backend {backend.id}", lambda sdk: sdk.ml.update(id=backend.id, **change))
+
+    def choose_version(self, project: int, version: str, auth: tuple[str, str] | None = None) -> None:
+        """Choose the version whose scores the Data Manager shows and sorts by.
+
+        Label Studio takes the name of a version that some prediction carries already, or the title
+        of a connected model. For a version that has not predicted yet the model gets its name as title.
+
+        Args:
+            auth: user and password of MaskLoop itself, if it asks for them: Label Studio does not use
+                those it has stored when a connection is changed.
+        """
+
+        def choose(sdk: Any) -> None:
+            sdk.projects.update(id=project, model_version=version)
+
+        def rename(sdk: Any) -> None:
+            for backend in sdk.ml.list(project=project):
+                if backend.model_version == version:
+                    change = {"project": project, "url": backend.url, "title": version, **_basic_auth(auth)}
+                    sdk.ml.update(id=backend.id, **change)
+
+        what = f"set the model version of project {project}"
+        try:
+            self._ask(what, choose)
+        except Refused:
+            raise
+        except LabelStudioError:
+            self._ask(what, rename)
+            self._ask(what, choose)
 
     def blocks_backend(self, url: str) -> bool:
         """Whether this Label Studio refuses to call a backend there because its address is private.
@@ -104,3 +133,10 @@ class Connections:
             if "HTTP 400" not in str(error):
                 raise
         return False
+
+
+def _basic_auth(auth: tuple[str, str] | None) -> Json:
+    """The fields of a connection that let Label Studio log in to MaskLoop."""
+    if auth is None:
+        return {}
+    return {"auth_method": "BASIC_AUTH", "basic_auth_user": auth[0], "basic_auth_pass": auth[1]}

@@ -42,6 +42,11 @@ class Task:
     data: Json
     """As imported: ``{"image": "/data/upload/..."}``."""
 
+    @classmethod
+    def of(cls, found: Any, project: int) -> Task:
+        """What the SDK calls a task."""
+        return cls(id=int(found.id), project=project, data=dict(found.data or {}))
+
 
 @dataclass(frozen=True)
 class Annotation:
@@ -49,12 +54,29 @@ class Annotation:
     task: int
     project: int
     result: list[Json]
-    """The regions, raw; :mod:`maskloop.labelstudio.regions` reads them."""
+    """The regions, raw; :mod:`maskloop.labelstudio.sources` reads them."""
     completed_by: int | None
     was_cancelled: bool
     ground_truth: bool
     created_at: datetime
     updated_at: datetime
+
+    @classmethod
+    def of(cls, found: Any, task: int, project: int) -> Annotation:
+        """What the SDK calls an annotation; in a list of tasks it is a plain dictionary."""
+        raw: Mapping[str, Any] = found if isinstance(found, Mapping) else found.model_dump()
+        by = raw.get("completed_by")
+        return cls(
+            id=int(raw["id"]),
+            task=task,
+            project=project,
+            result=list(raw.get("result") or []),
+            completed_by=by.get("id") if isinstance(by, Mapping) else by,
+            was_cancelled=bool(raw.get("was_cancelled")),
+            ground_truth=bool(raw.get("ground_truth")),
+            created_at=_time(raw["created_at"]),
+            updated_at=_time(raw["updated_at"]),
+        )
 
 
 @dataclass(frozen=True)
@@ -64,6 +86,17 @@ class StoredPrediction:
     model_version: str
     score: float | None
     result: list[Json]
+
+    @classmethod
+    def of(cls, found: Any, task: int) -> StoredPrediction:
+        """What the SDK calls a prediction."""
+        return cls(
+            id=int(found.id),
+            task=task,
+            model_version=found.model_version or "",
+            score=None if found.score is None else float(found.score),
+            result=list(found.result or []),
+        )
 
 
 @dataclass(frozen=True)
@@ -91,3 +124,9 @@ class Backend:
     is_interactive: bool
     basic_auth_user: str
     model_version: str
+
+
+def _time(value: str | datetime) -> datetime:
+    if isinstance(value, datetime):
+        return value
+    return datetime.fromisoformat(value.replace("Z", "+00:00"))

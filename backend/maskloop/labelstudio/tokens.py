@@ -8,11 +8,30 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from typing import Literal
 
 EARLY = 30.0
 """An access token lives five minutes; it is replaced this many seconds before that."""
 
 UNKNOWN_LIFE = 240.0
+
+TokenKind = Literal["legacy", "personal", "access"]
+
+
+def token_kind(api_key: str) -> TokenKind:
+    """A legacy token is 40 hexadecimal digits; a JWT says itself what it is.
+
+    A *personal* access token (JWT of type ``refresh``) is exchanged for *access* tokens that
+    live five minutes; handing out one of those as a setting is a mistake worth naming.
+    """
+    parts = api_key.strip().split(".")
+    if len(parts) != 3:
+        return "legacy"
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (binascii.Error, ValueError):
+        return "legacy"
+    return "access" if isinstance(claims, dict) and claims.get("token_type") == "access" else "personal"
 
 
 class TokenError(Exception):

@@ -134,7 +134,7 @@ class ProjectCheckup:
         if shown == version or not version:
             yield good(self.about, "Scores of predictions are shown.")
         elif self.fix:
-            self.client.set_model_version(self.project.id, version, self.door.auth)
+            self.connections.choose_version(self.project.id, version, self.door.auth)
             yield Finding(Verdict.FIXED, self.about, f"Scores of {version} are shown now.")
         else:
             yield problem(

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import requests
 
 from maskloop.labelstudio.checkup.finding import PRIVATE, Door, Finding, Verdict, good, problem
-from maskloop.labelstudio.client import LabelStudioClient, LabelStudioError, Refused, token_kind
+from maskloop.labelstudio.client import LabelStudioClient, LabelStudioError, Refused
 from maskloop.labelstudio.connections import Connections
+from maskloop.labelstudio.tokens import token_kind
 
 HEALTH_SECONDS = 1.0
 """Label Studio gives /health no longer than that (ML_TIMEOUT_HEALTH)."""
