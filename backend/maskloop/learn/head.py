@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import cv2
@@ -36,19 +37,31 @@ class Head(nn.Module):
 
 
 def maps(head: Head, features: Floats) -> tuple[Floats, Floats]:
-    """Likeness of each label (labels x H x W) and depth (H x W) on the grid of the features (H x W x channels)."""
-    height, width, channels = features.shape
-    flat = torch.from_numpy(features.reshape(-1, channels))
+    """Likeness of each label (labels x H x W) and depth (H x W) on the grid of the features (H x W x channels).
+
+    A head that was trained on the first few channels alone looks at those.
+    """
+    height, width = features.shape[:2]
+    flat = torch.from_numpy(features[..., : len(head.mean)].reshape(height * width, -1))
     with torch.inference_mode():
         answers = torch.cat([head(part) for part in torch.split(flat, 65536)]).sigmoid().numpy()
     found = np.ascontiguousarray(answers.reshape(height, width, -1).transpose(2, 0, 1))
     return found[:-1], found[-1]
 
 
-def pixel_lessons(
-    sample: Sample, features: Floats, labels: Sequence[str], rng: np.random.Generator
-) -> tuple[Floats, Floats, Floats]:
-    """Pixels of one image: features, which labels they have (N x labels), depth inside an object (0 outside)."""
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """Pixels of one image: features (N x channels), which labels they have (N x labels, 0 or 1) and how deep inside
+    an object they lie (N; 0 outside, 1 deepest).
+    """
+
+    features: Floats
+    answers: Floats
+    depths: Floats
+
+
+def pixel_lessons(sample: Sample, features: Floats, labels: Sequence[str], rng: np.random.Generator) -> Lesson:
+    """Some pixels inside the objects of an image, around them and elsewhere."""
     height, width = features.shape[:2]
     belongs = np.zeros((height, width, len(labels)), bool)
     unknown = np.zeros((height, width), bool)
@@ -69,12 +82,14 @@ def pixel_lessons(
         picked.append(rng.permutation(places)[:most])
     chosen = np.concatenate(picked)
     flat = features.reshape(-1, features.shape[-1])[chosen]
-    return flat, belongs.reshape(-1, len(labels))[chosen].astype(np.float32), depth.reshape(-1)[chosen]
+    return Lesson(flat, belongs.reshape(-1, len(labels))[chosen].astype(np.float32), depth.reshape(-1)[chosen])
 
 
-def train_head(features: Floats, answers: Floats, depths: Floats, report: Report, epochs: int = 12) -> Head:
-    """A head for such pixels: features, labels (0 or 1) and depths as :func:`pixel_lessons` gives them."""
-    x, y, d = torch.from_numpy(features), torch.from_numpy(answers), torch.from_numpy(depths)
+def train_head(lessons: Sequence[Lesson], width: int, report: Report = lambda done: None, epochs: int = 12) -> Head:
+    """A head for pixels like those of the lessons, of which it sees the first ``width`` features."""
+    x = torch.from_numpy(np.concatenate([lesson.features[:, :width] for lesson in lessons]))
+    y = torch.from_numpy(np.concatenate([lesson.answers for lesson in lessons]))
+    d = torch.from_numpy(np.concatenate([lesson.depths for lesson in lessons]))
     head = Head(x.shape[1], y.shape[1])
     head.mean.copy_(x.mean(0))
     head.spread.copy_(x.std(0) + 1e-4)
@@ -94,5 +109,5 @@ def train_head(features: Floats, answers: Floats, depths: Floats, report: Report
         optimizer.step()
         schedule.step()
         if step % 50 == 0:
-            report(0.4 + 0.1 * step / steps)
+            report(step / steps)
     return head.eval()

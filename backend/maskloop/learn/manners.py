@@ -51,19 +51,31 @@ def best_manner(
 
     ``index`` is that of the label among the head's; ``start`` what else the manner says.
     """
-    looked_at = []
+    looked_at = _looked(head, index, samples, label, embed)
+    if not looked_at:
+        return start
+    _, manner = _best_threshold(start, looked_at)
+    return replace(manner, way=_best_way(manner, looked_at[:6], label, segmenter, embed))
+
+
+def found(head: Head, index: int, start: Manner, samples: Sequence[Sample], label: str, embed: Embed) -> float:
+    """Mean IoU of a label's objects on some images with the regions that fit them best; 0 where there are none."""
+    looked_at = _looked(head, index, samples, label, embed)
+    return _best_threshold(start, looked_at)[0] if looked_at else 0.0
+
+
+def _looked(head: Head, index: int, samples: Sequence[Sample], label: str, embed: Embed) -> list[_Looked]:
+    """What the head says of those images that have objects of the label."""
+    result = []
     for sample in samples:
         truths = [target.mask for target in sample.targets if target.label == label]
         if truths:
             likeness, depth = maps(head, look(sample.pixels, embed(sample)))
-            looked_at.append(_Looked(sample, truths, likeness[index], depth))
-    if not looked_at:
-        return start
-    manner = _best_threshold(start, looked_at)
-    return replace(manner, way=_best_way(manner, looked_at[:6], label, segmenter, embed))
+            result.append(_Looked(sample, truths, likeness[index], depth))
+    return result
 
 
-def _best_threshold(start: Manner, looked_at: Sequence[_Looked]) -> Manner:
+def _best_threshold(start: Manner, looked_at: Sequence[_Looked]) -> tuple[float, Manner]:
     best = (-1.0, start)
     for threshold in (0.3, 0.45, 0.6, 0.75, 0.88):
         manner = replace(start, threshold=threshold)
@@ -71,22 +83,22 @@ def _best_threshold(start: Manner, looked_at: Sequence[_Looked]) -> Manner:
         value = float(np.mean([value for one in hits for value, _ in one]))
         if value > best[0]:
             best = (value, manner)
-    return best[1]
+    return best
 
 
 def _best_way(manner: Manner, looked_at: Sequence[_Looked], label: str, segmenter: Segmenter, embed: Embed) -> str:
     values: dict[str, list[float]] = {way: [] for way in WAYS}
     for one in looked_at:
         sample = one.sample
-        for value, found in _hits(islands(one.likeness, one.depth, manner), one.truths)[:2]:
-            if found is None or value < 0.2:
+        for value, hit in _hits(islands(one.likeness, one.depth, manner), one.truths)[:2]:
+            if hit is None or value < 0.2:
                 continue
-            region, truth = found
+            region, truth = hit
             for way in WAYS:
                 made = proposed(region, one.likeness, label, way, sample.pixels, embed(sample), segmenter)
                 values[way].append(0.0 if made is None else iou(made.mask, truth))
     # A decoded mask costs a look at the image each: it has to be clearly better than the region itself.
-    worth = {way: float(np.mean(found)) - DECODING * (way != "region") for way, found in values.items() if found}
+    worth = {way: float(np.mean(ious)) - DECODING * (way != "region") for way, ious in values.items() if ious}
     return max(worth, key=lambda way: worth[way], default="region")
 
 

@@ -15,6 +15,8 @@ GRID = 448
 """Pixels; the longer side of the grid on which objects are proposed (a smaller image keeps its size)."""
 
 SIGMAS = (1.0, 2.0, 4.0, 8.0)
+BANK = 6 + 7 * len(SIGMAS)
+"""Channels of the filter bank; those of the encoder follow them."""
 MOST_CHANNELS = 128
 """Maps of the embedding with more channels are left out: they are coarse and slow."""
 

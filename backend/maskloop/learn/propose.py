@@ -17,10 +17,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from maskloop.learn.head import Head, Report, maps, pixel_lessons, train_head
+from maskloop.learn.head import Head, Lesson, Report, maps, pixel_lessons, train_head
 from maskloop.learn.islands import Manner, Proposal, islands, proposed, without_doubles
-from maskloop.learn.manners import Embed, best_manner, first_manner
-from maskloop.learn.pixels import look
+from maskloop.learn.manners import Embed, best_manner, first_manner, found
+from maskloop.learn.pixels import BANK, look
 from maskloop.learn.samples import Sample
 from maskloop.learn.standing import Standing, stand
 from maskloop.segment.prompt import Image
@@ -29,6 +29,9 @@ from maskloop.segment.segmenter import Embedding, Segmenter
 FILE = "proposals.safetensors"
 
 MOST_PROPOSALS = 40
+
+ASIDE = 8
+"""Images at most that decide which features a head sees."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,20 +113,46 @@ def fit(samples: Sequence[Sample], segmenter: Segmenter, embed: Embed, seed: int
         return Proposer(None, {}, {})
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    features, answers, depths = [], [], []
+    lessons: list[Lesson] = []
     for number, sample in enumerate(samples):
-        report(0.4 * number / len(samples))
-        x, y, d = pixel_lessons(sample, look(sample.pixels, embed(sample)), labels, rng)
-        features.append(x)
-        answers.append(y)
-        depths.append(d)
-    head = train_head(np.concatenate(features), np.concatenate(answers), np.concatenate(depths), report)
+        report(0.3 * number / len(samples))
+        lessons.append(pixel_lessons(sample, look(sample.pixels, embed(sample)), labels, rng))
     manners = {label: first_manner(samples, label) for label in labels}
-    chosen = [samples[k] for k in rng.permutation(len(samples))[:8]]
+    order = [int(k) for k in rng.permutation(len(samples))]
+    width = _width(samples, lessons, order, manners, embed)
+    report(0.4)
+    head = train_head(lessons, width, lambda done: report(0.4 + 0.1 * done))
+    chosen = [samples[k] for k in order[:8]]
     for index, label in enumerate(labels):
         manners[label] = best_manner(head, index, manners[label], chosen, label, segmenter, embed)
         report(0.5 + 0.5 * (index + 1) / len(labels))
     return Proposer(head, manners, {})
+
+
+def _width(
+    samples: Sequence[Sample],
+    lessons: Sequence[Lesson],
+    order: Sequence[int],
+    manners: Mapping[str, Manner],
+    embed: Embed,
+) -> int:
+    """How many channels the head shall see: the filter bank's, or the encoder's maps too.
+
+    The maps tell things apart that colour and texture do not, and also let a head learn the few images by heart,
+    worst where not every object was labelled. Images that it was not trained on decide.
+    """
+    everything = lessons[0].features.shape[1]
+    aside, rest = order[: len(order) // 4][:ASIDE], order[len(order) // 4 :]
+    if not aside or everything == BANK:
+        return everything
+    values = {}
+    for width in (BANK, everything):
+        head = train_head([lessons[k] for k in rest], width)
+        judges = [samples[k] for k in aside]
+        values[width] = sum(
+            found(head, index, manner, judges, label, embed) for index, (label, manner) in enumerate(manners.items())
+        )
+    return max(values, key=lambda width: values[width])
 
 
 def tune(
