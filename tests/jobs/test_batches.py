@@ -11,13 +11,16 @@ from typing import Any
 
 import pytest
 
+from maskloop.jobs import batches as module
 from maskloop.jobs.batches import Batches
 from maskloop.jobs.preannotate import plan
+from maskloop.labelstudio.client import LabelStudioClient
 from maskloop.labelstudio.requests import PredictRequest
 from maskloop.ledger import Ledger
 from maskloop.queue.job import JobError
 from maskloop.queue.local import LocalQueue
 from tests.jobs.test_preannotate import asked, box, prediction
+from tests.labelstudio.server import Handler, reply, serving
 
 
 class Work:
@@ -64,8 +67,8 @@ def start(work: Work, ledger: Ledger) -> Iterator[Start]:
     queue = LocalQueue({"preannotate": work})
     started: list[Batches] = []
 
-    def start(deadline: float = 20.0) -> Batches:
-        started.append(Batches(queue, ledger, None, deadline))
+    def start(deadline: float = 20.0, client: LabelStudioClient | None = None) -> Batches:
+        started.append(Batches(queue, ledger, client, deadline))
         return started[-1]
 
     yield start
@@ -159,3 +162,52 @@ def test_a_process_takes_over_what_another_left(start: Start, work: Work, ledger
             break
         time.sleep(0.05)
     assert sorted(work.ran) == [1, 2]
+
+
+def test_a_prediction_that_label_studio_will_not_have_is_given_up(
+    start: Start, work: Work, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It must not be tried for ever: the oldest tasks go first, and the others would never have their turn."""
+    monkeypatch.setattr(module, "PAUSE_SECONDS", 0.02)
+
+    def predictions(request: Handler) -> None:
+        asked_for = request.command == "GET"
+        reply(b"[]" if asked_for else b"{}", 200 if asked_for else 400, Content_Type="application/json")(request)
+
+    with serving() as studio:
+        studio.routes["/api/predictions/"] = predictions
+        work.open.clear()
+        assert start(0.1, LabelStudioClient(studio.url, "5ec2e7" * 6 + "abcd")).answer(request(1), "v1") == [[]]
+        work.open.set()
+        wait_for(lambda: ledger.batches()[0].finished)
+    assert ledger.batches()[0].failed == 1
+    assert work.ran == [1] * 3
+
+
+def test_what_a_request_that_failed_had_claimed_is_done_again(
+    start: Start, work: Work, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LEASE_SECONDS", 0.3)
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.05)
+    work.stop_after = 1
+    batches = start()
+    real = ledger.progress
+
+    def away(batch: str) -> Any:
+        if work.ran:
+            raise OSError("the database is away")
+        return real(batch)
+
+    monkeypatch.setattr(ledger, "progress", away)
+    with pytest.raises(OSError, match="away"):
+        batches.answer(request(1, 2), "v1")
+    work.open.set()
+    wait_for(lambda: sorted(work.ran) == [1, 1, 2])
+
+
+def wait_for(met: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not met():
+        assert time.monotonic() < until
+        time.sleep(0.02)

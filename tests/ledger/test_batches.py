@@ -54,3 +54,18 @@ def test_what_is_done_can_be_asked_for_again_and_a_retry_stays_open(ledger: Ledg
     batch = ledger.create_batch(1, "v1", items(1))
     assert ledger.claim_item("a", batch=batch) is not None
     assert ledger.progress("unknown") is None
+
+
+def test_an_old_batch_is_known_behind_many_newer_ones(ledger: Ledger) -> None:
+    old = ledger.create_batch(1, "v1", items(1, 2))
+    claimed = ledger.claim_items("a", 2)
+    ledger.finish_items([claimed[0].id], "a")
+    ledger.finish_items([claimed[1].id], "somebody else")
+    for task in range(3, 6):
+        newer = ledger.create_batch(1, "v1", items(task))
+        ledger.finish_items([item.id for item in ledger.claim_items("a", 1)], "a")
+        assert ledger.progress(newer).finished  # type: ignore[union-attr]
+    progress = ledger.progress(old)
+    assert progress is not None
+    assert (progress.done, progress.running) == (1, 1)
+    assert [p.batch for p in ledger.batches(open_only=True, limit=2)] == [old]

@@ -7,13 +7,13 @@ import logging
 import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from typing import Any
 
+from maskloop.jobs.asking import Asking, Entry
 from maskloop.jobs.preannotate import PreannotateRequest, plan
-from maskloop.labelstudio.client import LabelStudioClient, LabelStudioError, Missing, Refused
+from maskloop.jobs.unconfirmed import Unconfirmed
+from maskloop.labelstudio.client import LabelStudioClient, LabelStudioError, Missing, Refused, Unreachable
 from maskloop.labelstudio.requests import PredictRequest
 from maskloop.ledger import BatchItem, Ledger
 from maskloop.queue.job import Busy, Expired, Job, JobError, JobQueue, Priority, Result
@@ -31,38 +31,6 @@ ATTEMPTS = 3
 LOOK_SECONDS = 2.0
 ONE_TASK_SECONDS = 10.0
 """Somebody opens a task and waits: one task is answered within this."""
-STORE_SECONDS = 2.0
-"""Time Label Studio gets to store one prediction of an answer before it is pushed instead; it needs 0.14 s."""
-
-Entry = dict[str, Any]
-
-
-@dataclass
-class _Asking:
-    """A request that still waits for its answer: what is done by then goes into it."""
-
-    changed: threading.Condition = field(default_factory=threading.Condition)
-    entries: dict[int, tuple[BatchItem, Entry | None]] = field(default_factory=dict)
-    closed: bool = False
-
-    def take(self, item: BatchItem, entry: Entry | None) -> bool:
-        """Put a task's entry (None: it failed) into the answer; False when that has gone."""
-        with self.changed:
-            if self.closed:
-                return False
-            self.entries[item.task] = (item, entry)
-            self.changed.notify_all()
-            return True
-
-    def wait(self, count: int, seconds: float) -> bool:
-        """Whether ``count`` tasks are here, at the latest after so many seconds."""
-        with self.changed:
-            return self.changed.wait_for(lambda: len(self.entries) >= count, timeout=max(0.0, seconds))
-
-    def close(self) -> dict[int, tuple[BatchItem, Entry | None]]:
-        with self.changed:
-            self.closed = True
-            return self.entries
 
 
 class Batches:
@@ -94,9 +62,9 @@ class Batches:
         self._client = client
         self._deadline = deadline
         self._owner = uuid.uuid4().hex
-        self._asking: dict[str, _Asking] = {}
+        self._asking: dict[str, Asking] = {}
         self._held: set[int] = set()
-        self._unconfirmed: deque[tuple[float, BatchItem]] = deque()
+        self._unconfirmed = Unconfirmed(ledger, client, self._owner)
         self._lock = threading.Lock()
         self._wake = threading.Semaphore(0)
         self._over = threading.Event()
@@ -134,47 +102,49 @@ class Batches:
     def _ask(
         self, project: int | None, version: str, plans: list[PreannotateRequest], until: float
     ) -> dict[int, Entry]:
-        asking = _Asking()
+        asking = Asking()
         items = [(asked.task, asked.digest(), json.dumps(asked.to_json())) for asked in plans]
         with self._lock:  # nobody may finish a task of this batch before its request is known to wait
             batch = self._ledger.create_batch(project or 0, version, items)
             self._asking[batch] = asking
+        try:
+            count = self._wait(batch, asking, until)
+        except Exception:  # nobody gets what is done: it shall be done again, when its claim has run out
+            with self._lock:
+                self._held.difference_update(item.id for item, _ in asking.close().values())
+            raise
+        finally:
+            with self._lock:
+                del self._asking[batch]
+        done = asking.close()
+        if len(done) < count:
+            log.info("batch %s: %d of %d tasks go on in the background", batch, count - len(done), count)
+        stored = [(item, entry) for item, entry in done.values() if entry is not None]
+        self._give([item for item, _ in stored])
+        return {item.task: entry for item, entry in stored}
+
+    def _wait(self, batch: str, asking: Asking, until: float) -> int:
+        """Until all tasks of a batch are done, or the time is up; how many there are."""
         progress = self._ledger.progress(batch)
         count = progress.total if progress else 0
-        log.info("batch %s: %d tasks for version %s", batch, count, version)
+        log.info("batch %s: %d tasks", batch, count)
         for _ in range(min(count, self._window)):
             self._wake.release()
         while not asking.wait(count, min(until - time.monotonic(), LOOK_SECONDS)):
             if time.monotonic() >= until or self._nothing_left(batch, asking):
                 break
-        done = asking.close()
-        with self._lock:
-            del self._asking[batch]
-        if len(done) < count:
-            log.info("batch %s: %d of %d tasks go on in the background", batch, count - len(done), count)
-        stored = [(item, entry) for item, entry in done.values() if entry is not None]
-        self._give(batch, [item for item, _ in stored])
-        return {item.task: entry for item, entry in stored}
+        return count
 
-    def _nothing_left(self, batch: str, asking: _Asking) -> bool:
+    def _nothing_left(self, batch: str, asking: Asking) -> bool:
         """Other processes may have done the rest."""
         progress = self._ledger.progress(batch)
         return progress is None or progress.waiting + progress.running <= len(asking.entries)
 
-    def _give(self, batch: str, items: list[BatchItem]) -> None:
+    def _give(self, items: list[BatchItem]) -> None:
         """These went into the answer: watch that Label Studio stores them."""
-        if self._client is None:
-            for item in items:
-                self._ledger.finish_item(item.id, self._owner)
-            with self._lock:
-                self._held.difference_update(item.id for item in items)
-        elif items:
-            lease = LEASE_SECONDS + STORE_SECONDS * len(items)
-            until = time.monotonic() + lease
-            with self._lock:
-                self._ledger.extend_items([item.id for item in items], self._owner, lease)
-                self._held.difference_update(item.id for item in items)
-                self._unconfirmed.extend((until, item) for item in items)
+        with self._lock:  # the lease that they get is longer than the one of what is held
+            self._held.difference_update(item.id for item in items)
+            self._unconfirmed.expect(items, LEASE_SECONDS)
 
     def _run(self) -> None:
         while not self._over.is_set():
@@ -203,7 +173,7 @@ class Batches:
     def _process(self, item: BatchItem) -> bool:
         """Do one task; True when it went into an answer and stays claimed."""
         try:
-            if item.attempt > 1 and self._stored(item):
+            if item.attempt > 1 and self._unconfirmed.stored(item):
                 self._ledger.finish_item(item.id, self._owner)
                 self._count(item)
                 return False
@@ -220,13 +190,13 @@ class Batches:
             self._fail(item, "the task is no longer in Label Studio", retry=False)
         except Refused as error:
             self._fail(item, str(error), retry=False)
-        except LabelStudioError as error:
+        except Unreachable as error:
             self._later(item, str(error))
-        except JobError as error:
+        except (LabelStudioError, JobError) as error:
             self._fail(item, str(error), retry=item.attempt < ATTEMPTS)
         return False
 
-    def _asking_for(self, item: BatchItem) -> _Asking | None:
+    def _asking_for(self, item: BatchItem) -> Asking | None:
         with self._lock:
             return self._asking.get(item.batch)
 
@@ -259,11 +229,6 @@ class Batches:
         if asking:
             asking.take(item, None)
 
-    def _stored(self, item: BatchItem) -> bool:
-        if self._client is None:
-            return False
-        return any(stored.model_version == item.version for stored in self._client.predictions(item.task))
-
     def _keep(self) -> None:
         """Keep claims alive, and see what of the last answers Label Studio has stored."""
         while not self._over.wait(LEASE_SECONDS / 6):
@@ -271,20 +236,6 @@ class Batches:
                 with self._lock:
                     if self._held:
                         self._ledger.extend_items(list(self._held), self._owner, LEASE_SECONDS)
-                self._confirm()
+                self._unconfirmed.look(self._over)
             except Exception:
                 log.exception("batches are looked after later")
-
-    def _confirm(self) -> None:
-        """Label Studio stores an answer task by task, in order: the first missing one says how far it is."""
-        while self._unconfirmed and not self._over.is_set():
-            until, item = self._unconfirmed[0]
-            if time.monotonic() < until:
-                try:
-                    if not self._stored(item):
-                        return
-                except Missing:
-                    log.info("task %d was deleted meanwhile", item.task)
-                self._ledger.finish_item(item.id, self._owner)
-            with self._lock:
-                self._unconfirmed.popleft()

@@ -85,25 +85,43 @@ class Batches(Store):
         change = update(BatchItemRow).filter_by(owner=owner, state="running").where(BatchItemRow.id.in_(items))
         self._write(lambda session: session.execute(change.values(lease_until=time.time() + lease_seconds)))
 
+    def finish_items(self, items: Sequence[int], owner: str) -> None:
+        """Claimed items are done, all at once."""
+        change = update(BatchItemRow).filter_by(owner=owner, state="running").where(BatchItemRow.id.in_(items))
+        change = change.values(state="done", error="", owner=None, lease_until=None)
+        self._write(lambda session: session.execute(change))
+
     def progress(self, batch: str) -> BatchProgress | None:
         """How far a batch is, None if there is no such batch."""
-        found = [p for p in self.batches() if p.batch == batch]
-        return found[0] if found else None
+
+        def work(session: Session) -> BatchProgress | None:
+            row = session.get(BatchRow, batch)
+            return None if row is None else _progress(row, _counts(session, [batch])[batch])
+
+        return self._read(work)
 
     def batches(self, open_only: bool = False, limit: int = 100) -> list[BatchProgress]:
         """Batches, newest first."""
+        query = select(BatchRow).order_by(BatchRow.created_at.desc()).limit(limit)
+        if open_only:
+            unfinished = select(BatchItemRow.batch).where(BatchItemRow.state.in_(("waiting", "running")))
+            query = query.where(BatchRow.id.in_(unfinished))
 
         def work(session: Session) -> list[BatchProgress]:
-            counted: dict[str, dict[str, int]] = {}
-            counting = select(BatchItemRow.batch, BatchItemRow.state, func.count()).group_by(
-                BatchItemRow.batch, BatchItemRow.state
-            )
-            for batch, state, count in session.execute(counting):
-                counted.setdefault(batch, {})[state] = count
-            rows = session.scalars(select(BatchRow).order_by(BatchRow.created_at.desc()).limit(limit))
-            return [_progress(row, counted.get(row.id, {})) for row in rows]
+            rows = list(session.scalars(query))
+            counts = _counts(session, [row.id for row in rows])
+            return [_progress(row, counts[row.id]) for row in rows]
 
-        return [p for p in self._read(work) if not (open_only and p.finished)]
+        return self._read(work)
+
+
+def _counts(session: Session, batches: Sequence[str]) -> dict[str, dict[str, int]]:
+    """How many items of each batch are in each state."""
+    query = select(BatchItemRow.batch, BatchItemRow.state, func.count()).where(BatchItemRow.batch.in_(batches))
+    counted: dict[str, dict[str, int]] = {batch: {} for batch in batches}
+    for batch, state, count in session.execute(query.group_by(BatchItemRow.batch, BatchItemRow.state)):
+        counted[batch][state] = count
+    return counted
 
 
 def _item(row: BatchItemRow) -> BatchItem:
