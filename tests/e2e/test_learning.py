@@ -107,10 +107,10 @@ def test_events_that_were_lost_are_found_by_asking(
     kept, gone = submit(account, tasks[0]), submit(account, tasks[1])
     client = LabelStudioClient(studio.url, token)
     ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite3")
-    assert reconcile(ledger, client, project) == 2
-    assert reconcile(ledger, client, project) == 0
+    assert reconcile(ledger, client, project, 10**8) == 2
+    assert reconcile(ledger, client, project, 10**8) == 0
     late = submit(account, tasks[2])
-    assert reconcile(ledger, client, project) == 1
+    assert reconcile(ledger, client, project, 10**8) == 1
     found = {s.annotation: s for s in ledger.submissions(project)}
     assert set(found) == {kept, gone, late}
     assert found[kept].image.startswith("/data/upload/")
@@ -119,7 +119,7 @@ def test_events_that_were_lost_are_found_by_asking(
     ].sum()
     account.call("DELETE", f"/api/annotations/{gone}/")
     ledger.record_poll(project, "")  # as after a long time away
-    reconcile(ledger, client, project)
+    reconcile(ledger, client, project, 10**8)
     assert {s.annotation for s in ledger.submissions(project)} == {kept, late}
     ledger.close()
     account.call("DELETE", f"/api/projects/{project}/")

@@ -6,9 +6,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from maskloop.jobs import promotions
@@ -16,7 +18,7 @@ from maskloop.jobs.train import run_claimed
 from maskloop.jobs.trainer import Trainer, environment, request_due
 from maskloop.learn import report
 from maskloop.learn.versions import VersionError, Versions
-from maskloop.ledger import Ledger, Region, Submission, TrainingState
+from maskloop.ledger import Ledger, Prediction, Region, Submission, TrainingState
 from maskloop.segment.catalog import Catalog
 from maskloop.segment.prompt import Point, Prompt
 from maskloop.settings import Settings
@@ -121,6 +123,14 @@ def test_promoting_and_rolling_back_are_recorded(tmp_path: Path, ledger: Ledger)
         promotions.promote(set_up, ledger, found, PROJECT, "nothing", "person")
 
 
+def test_old_predictions_are_forgotten(tmp_path: Path, ledger: Ledger) -> None:
+    shown = Prediction(PROJECT, 1, "r", "click", 1, "v1", 0.9)
+    ledger.record_predictions([replace(shown, at=1.0), replace(shown, at=time.time() - 86_400)])
+    trainer = Trainer(settings(tmp_path, train=False), ledger)
+    trainer.step()
+    assert len(ledger.predictions(PROJECT, 1)) == 1
+
+
 def test_the_trainer_ends_when_its_server_is_gone(tmp_path: Path, ledger: Ledger) -> None:
     code = (
         "import time; from maskloop.jobs import trainer; from maskloop.settings import Settings;"
@@ -135,9 +145,9 @@ def test_the_trainer_ends_when_its_server_is_gone(tmp_path: Path, ledger: Ledger
     server.wait()
     server.stdout.close()
     until = time.time() + 30
-    while time.time() < until and Path(f"/proc/{trainer}").exists():
+    while time.time() < until and psutil.pid_exists(trainer):
         time.sleep(0.1)
-    assert not Path(f"/proc/{trainer}").exists()
+    assert not psutil.pid_exists(trainer)
 
 
 @NEEDS_WEIGHTS

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from flask.testing import FlaskClient
 
 from maskloop.labelstudio import rle
 from maskloop.web.services import Services
+from tests.labelstudio.server import reply, serving
 from tests.web.conftest import CONFIG, HEIGHT, WIDTH, data_url, disc, point, request_body
 
 Serve = Callable[..., tuple[FlaskClient, Services]]
@@ -101,6 +103,26 @@ def test_clicks_per_mask_and_agreement_are_measured(serve: Serve) -> None:
     text = client.get("/metrics").get_data(as_text=True)
     assert 'maskloop_clicks_per_mask_count{project="3"} 1.0' in text
     assert 'maskloop_submission_iou_count{project="3"} 1.0' in text
+
+
+def test_an_unproven_event_cannot_delete_what_is_still_to_come(serve: Serve) -> None:
+    """Whoever reaches the port may name any number; the annotation that gets it later must still be learned from."""
+    with serving() as studio:
+        studio.routes["/api/projects/3"] = studio.routes["/api/projects/3/"] = reply(
+            json.dumps(PROJECT).encode(), Content_Type="application/json"
+        )
+        client, services = serve(webhook_secret="s", label_studio_url=studio.url, label_studio_api_key="0" * 40)
+        for told in (
+            event("ANNOTATION_CREATED", annotation=annotation(brush(TRUTH)), task=task()),
+            event("ANNOTATIONS_DELETED", annotations=[{"id": 11}]),
+            event("TASKS_DELETED", tasks=[{"id": 7}]),
+        ):
+            assert client.post("/webhook", json=told).status_code == 200
+        services.inbox.close()
+        assert "/api/annotations/11/" in studio.paths
+    later = event("ANNOTATION_CREATED", annotation=annotation(brush(TRUTH)), task=task())
+    assert client.post("/webhook", json=later, headers={"X-MaskLoop-Secret": "s"}).status_code == 200
+    assert [s.annotation for s in services.ledger.submissions(3)] == [11]
 
 
 def test_an_unproven_event_alone_records_nothing(serve: Serve) -> None:

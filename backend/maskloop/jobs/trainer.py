@@ -29,6 +29,10 @@ from maskloop.settings import Settings, environment_names
 log = logging.getLogger(__name__)
 
 ROUND_SECONDS = 1.0
+FORGET_EVERY = 3600.0
+PREDICTIONS_KEPT = 90 * 86_400.0
+"""Seconds for which an answered mask is remembered: until it was submitted, and what it took has been measured."""
+
 GRACE = 1.5
 """A training that has not ended by itself after its time times this, plus a minute, is ended from outside."""
 
@@ -48,6 +52,7 @@ class Trainer:
         self._settings = settings
         self._ledger = ledger
         self._run: _Run | None = None
+        self._forgot = 0.0
         key = settings.label_studio_api_key.get_secret_value()
         can_ask = bool(settings.label_studio_url and key and settings.poll_seconds > 0)
         self._client = LabelStudioClient(settings.label_studio_url, key) if can_ask else None
@@ -64,11 +69,14 @@ class Trainer:
             self._give_back()
 
     def step(self) -> None:
-        """Look for lost events, ask for the trainings that are due, take one up, watch the one that runs."""
+        """Forget what is old, look for lost events, ask for what is due, take up one training, watch the one that runs."""
+        now = time.time()
+        if now - self._forgot > FORGET_EVERY:
+            self._ledger.forget_predictions(before=now - PREDICTIONS_KEPT)
+            self._forgot = now
         if self._client is not None:
-            now = time.time()
             due = [p for p in self._ledger.projects() if now - self._ledger.polled(p)[1] > self._settings.poll_seconds]
-            reconcile_all(self._ledger, self._client, due)
+            reconcile_all(self._ledger, self._client, due, self._settings.max_image_megapixels * 1_000_000)
         if self._settings.train:
             request_due(self._ledger, self._settings)
         if self._run is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -24,6 +24,15 @@ class Refused(LabelStudioError):
 
 class Missing(LabelStudioError):
     """No such task, annotation or project (any more)."""
+
+
+def is_gone(ask: Callable[[int], object], id: int) -> bool:
+    """Whether there is nothing (any more) where ``ask`` looks for it."""
+    try:
+        ask(id)
+    except Missing:
+        return True
+    return False
 
 
 @dataclass(frozen=True)

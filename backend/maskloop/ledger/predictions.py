@@ -30,10 +30,6 @@ class Predictions(Store):
         if rows:
             self._write(lambda session: session.execute(insert(PredictionRow), rows))
 
-    def record_prediction(self, prediction: Prediction) -> None:
-        """Remember one mask that was shown."""
-        self.record_predictions([prediction])
-
     def predictions(self, project: int, task: int) -> list[Prediction]:
         """Everything shown on a task, oldest first."""
         query = select(PredictionRow).filter_by(project=project, task=task).order_by(PredictionRow.id)

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterable
 from datetime import datetime, timezone
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from maskloop.ledger.facts import Recorded, Region, Submission
@@ -96,6 +96,11 @@ class Submissions(Store):
         query = select(SubmissionRow.annotation, SubmissionRow.updated_at).filter_by(project=project, deleted=False)
         return self._read(lambda session: {row.annotation: row.updated_at for row in session.execute(query)})
 
+    def known_tasks(self, project: int) -> frozenset[int]:
+        """The tasks that something stands submitted for."""
+        query = select(SubmissionRow.task).filter_by(project=project, deleted=False).distinct()
+        return self._read(lambda session: frozenset(task for task in session.scalars(query) if task is not None))
+
     def new_submissions(self, project: int) -> int:
         """How many submissions (skips left out) no training has looked at yet."""
         query = select(func.count()).select_from(SubmissionRow)
@@ -157,19 +162,6 @@ class Submissions(Store):
                 row = ProjectRow(id=project, label_config="")
                 session.add(row)
             row.polled_until, row.polled_at = until, time.time()
-
-        self._write(work)
-
-    def forget_project(self, project: int) -> None:
-        """Drop what is remembered of a project's annotations."""
-
-        def work(session: Session) -> None:
-            for table, column in (
-                (SubmissionRow, SubmissionRow.project),
-                (DeletedTaskRow, DeletedTaskRow.project),
-                (ProjectRow, ProjectRow.id),
-            ):
-                session.execute(delete(table).where(column == project))
 
         self._write(work)
 

@@ -16,7 +16,7 @@ from maskloop.settings import Settings
 
 SECRET_HEADER = "X-MaskLoop-Secret"
 
-OPEN_ROUTES = frozenset({"/ready", "/static"})
+OPEN_ROUTES = frozenset({"/ready"})
 """Answered without credentials: orchestrators probe without any."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify, request
 
 from maskloop import __version__
-from maskloop.labelstudio.requests import BadRequest, parse_setup
+from maskloop.labelstudio.requests import BadRequest, parse_setup, project_id
 from maskloop.web.body import json_object
 from maskloop.web.errors import ClientError
 from maskloop.web.services import Services
@@ -38,11 +38,13 @@ def routes(services: Services) -> Blueprint:
     @blueprint.post("/train")
     def train() -> Response:
         """Train a project now: ``{"project": 1}``. Label Studio itself asks by webhook."""
-        project = json_object(request).get("project")
-        number = str(project).split(".")[0]
-        if not number.isdigit():
+        try:
+            project = project_id(json_object(request).get("project"))
+        except BadRequest as error:
+            raise ClientError(str(error)) from None
+        if project is None:
             raise ClientError('Say which project to train: {"project": 1}.')
-        training = services.ledger.request_training(int(number), "asked for")
+        training = services.ledger.request_training(project, "asked for")
         return jsonify({"job": f"training-{training.id}"})
 
     @blueprint.route("/job_status", methods=["GET", "POST"])
@@ -52,7 +54,7 @@ def routes(services: Services) -> Blueprint:
         if not isinstance(job, str):
             raise ClientError("Name the job: ?job=training-1, as /train or START_TRAINING answered it.")
         kind, _, number = job.partition("-")
-        if kind == "training" and number.isdigit():
+        if kind == "training" and number.isdecimal():
             training = services.ledger.training(int(number))
             if training is not None:
                 return jsonify(

@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from collections.abc import Sequence
 
 from maskloop import metrics
 from maskloop.jobs.effort import measure
 from maskloop.jobs.submissions import from_api, from_event
 from maskloop.labelstudio.client import LabelStudioClient
 from maskloop.labelstudio.events import Deleted, Event, ProjectUpdated, Submitted, TasksDeleted
-from maskloop.labelstudio.records import LabelStudioError, Missing
+from maskloop.labelstudio.records import LabelStudioError, Missing, is_gone
 from maskloop.ledger import Ledger, Recorded, Submission
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,11 @@ class Inbox:
             except Exception:
                 log.exception("an event could not be looked up")
 
+    def _forget_annotations(self, project: int, annotations: Sequence[int]) -> None:
+        """These are gone. Those the ledger has never seen leave no mark: anybody may have named a number to come."""
+        known = self._ledger.known_forms(project)
+        self._ledger.delete_annotations(project, [number for number in annotations if number in known])
+
     def _confirm(self, client: LabelStudioClient, event: Event) -> None:
         """Ask Label Studio how things are and record that."""
         match event:
@@ -94,23 +100,16 @@ class Inbox:
                         annotation = client.annotation(told.id)
                         data = client.task(annotation.task).data
                     except Missing:
-                        self._ledger.delete_annotations(event.project, [told.id])
+                        self._forget_annotations(event.project, [told.id])
                         continue
                     if annotation.project == event.project:
                         self._submit(from_api(annotation, data, project.label_config, self._max_pixels))
             case Deleted() if event.project is not None:
-                gone = [number for number in event.annotations if _is_gone(client.annotation, number)]
-                self._ledger.delete_annotations(event.project, gone)
+                gone = [number for number in event.annotations if is_gone(client.annotation, number)]
+                self._forget_annotations(event.project, gone)
             case TasksDeleted() if event.project is not None:
-                self._ledger.delete_tasks(event.project, [n for n in event.tasks if _is_gone(client.task, n)])
+                known = self._ledger.known_tasks(event.project)
+                gone = [number for number in event.tasks if number in known and is_gone(client.task, number)]
+                self._ledger.delete_tasks(event.project, gone)
             case ProjectUpdated():
                 self._ledger.record_project(event.project, client.project(event.project).label_config)
-
-
-def _is_gone(ask: object, number: int) -> bool:
-    assert callable(ask)
-    try:
-        ask(number)
-    except Missing:
-        return True
-    return False
