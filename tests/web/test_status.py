@@ -2,10 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from maskloop.ledger import TrainingState
 from maskloop.web.services import Services
+from maskloop.web.status import duration
 from tests.web.conftest import point, request_body
 
 Serve = Callable[..., tuple[FlaskClient, Services]]
@@ -17,8 +20,37 @@ def test_the_page_shows_model_queue_and_latency(serve: Serve) -> None:
     services.ledger.request_training(5, "Start Training")
     services.ledger.record_project(5, "<View/>")
     page = client.get("/").get_data(as_text=True)
-    for text in ("Ready for clicks", services.versions.base, "Click to answer", "decode", "Project 5", "waiting"):
+    for text in ("Ready for clicks", services.versions.base, "decode the click", "Project 5", "waiting"):
         assert text in page
+    assert "Nothing is connected yet" not in page
+
+
+def test_a_server_that_nobody_connected_says_how_and_with_which_url(client: FlaskClient) -> None:
+    page = client.get("/", base_url="http://masks.example:9090").get_data(as_text=True)
+    assert "Nothing is connected yet" in page
+    assert "<code>http://masks.example:9090</code>" in page
+
+
+def test_the_page_tells_what_became_of_trainings_and_versions(serve: Serve) -> None:
+    client, services = serve(train_after=7)
+    services.ledger.record_project(5, "<View/>")
+    services.ledger.request_training(5, "Start Training")
+    training = services.ledger.claim_training("trainer")
+    assert training is not None
+    services.ledger.report_progress(training.id, "trainer", 0.42, "step 9")
+    page = client.get("/").get_data(as_text=True)
+    assert "42 %" in page and "step 9" in page and "trains after 7 new ones" in page
+    services.ledger.finish_training(training.id, "trainer", TrainingState.KEPT, "not better", "v1")
+    page = client.get("/").get_data(as_text=True)
+    assert "kept as a candidate" in page and "not better" in page and "0 s ago" in page
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (59.9, "59 s"), (60, "1 min"), (3600, "1 h"), (47 * 3600, "47 h"), (172800, "2 days")],
+)
+def test_a_span_of_time_is_told_in_its_largest_unit(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
 
 
 def test_labels_and_notes_cannot_inject_html(serve: Serve) -> None:

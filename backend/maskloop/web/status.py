@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, render_template
+from flask import Blueprint, Response, jsonify, render_template, request
 
 from maskloop import __version__, metrics
 from maskloop.ledger import Training
@@ -17,11 +17,13 @@ STARTED = time.time()
 
 def routes(services: Services) -> Blueprint:
     blueprint = Blueprint("status", __name__, template_folder="templates")
+    blueprint.add_app_template_filter(duration)
+    blueprint.add_app_template_filter(ago)
 
     @blueprint.get("/")
     def page() -> str:
         """The status page."""
-        return render_template("status.html", state=state(services))
+        return render_template("status.html", state=state(services), address=request.host_url.rstrip("/"))
 
     @blueprint.get("/status.json")
     def as_json() -> Response:
@@ -65,6 +67,7 @@ def state(services: Services) -> dict[str, Any]:
         "shape": "scaled out" if services.settings.redis_url.get_secret_value() else "embedded",
         "label_studio": services.settings.label_studio_url or None,
         "has_token": services.client is not None,
+        "train_after": services.settings.train_after if services.settings.train else None,
         "queue": queue,
         "latency": latency(),
         "projects": [project_state(services, project) for project in known_projects(services)],
@@ -85,14 +88,29 @@ def latency() -> list[dict[str, Any]]:
     return rows
 
 
+def duration(seconds: float) -> str:
+    """A span of time in its largest whole unit: ``3 min``."""
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= (2 if unit == "days" else 1) * length:
+            return f"{int(seconds // length)} {unit}"
+    return f"{int(seconds)} s"
+
+
+def ago(at: float) -> str:
+    """How long ago a time (seconds since the epoch) was."""
+    return f"{duration(max(0.0, time.time() - at))} ago"
+
+
 def known_projects(services: Services) -> list[int]:
     return sorted({*services.ledger.projects(), *services.versions.projects()})
 
 
 def project_state(services: Services, project: int) -> dict[str, Any]:
+    current = services.versions.current(project)
     return {
         "project": project,
-        "current": services.versions.current(project),
+        "current": current,
+        "live_labels": services.versions.live_labels(current),
         "submissions": len(services.ledger.known_forms(project)),
         "new_submissions": services.ledger.new_submissions(project),
         "versions": [version.name for version in services.versions.list(project)],
