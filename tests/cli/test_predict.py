@@ -55,9 +55,17 @@ def test_a_prior_mask_is_corrected(picture: Path, tmp_path: Path) -> None:
         (("--point", "5"), "2 numbers"),
         (("--box", "1,2,3"), "4 numbers"),
         (("--point", "5,5", "--model", "nobody"), "nobody"),
+        (("--point", "500,5"), "100 x 80"),
     ],
 )
 def test_a_wrong_call_says_what_to_give(picture: Path, arguments: tuple[str, ...], says: str) -> None:
     code, text = run(picture, *arguments)
     assert code == 2
     assert says in text
+
+
+def test_a_file_that_is_no_image_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("not a picture")
+    code, text = run(tmp_path / "notes.txt", "--point", "5,5")
+    assert code == 2
+    assert "not an image" in text

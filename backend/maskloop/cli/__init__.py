@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+from typing import Annotated
 
 import typer
+
+from maskloop import __version__
 
 GROUPS: tuple[str, ...] = (
     "serve",
@@ -34,11 +37,26 @@ def build() -> typer.Typer:
         rich_markup_mode="markdown",
         pretty_exceptions_show_locals=False,
     )
+    app.callback()(_whole)
     bench = typer.Typer(help="Measure: each command prints its table and can draw it.", no_args_is_help=True)
     app.add_typer(bench, name="bench")
     for group in GROUPS:
         importlib.import_module(f"maskloop.cli.{group}").register(app, bench)
     return app
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def _whole(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of the command line as a whole."""
 
 
 def main() -> None:

@@ -33,12 +33,18 @@ def predict(
     from maskloop.settings import Settings
 
     settings = Settings()
-    pixels = np.asarray(ImageOps.exif_transpose(Pillow.open(image)).convert("RGB"))
+    try:
+        pixels = np.asarray(ImageOps.exif_transpose(Pillow.open(image)).convert("RGB"))
+    except OSError:
+        raise typer.BadParameter(f"{image} is not an image that can be read", param_hint="image") from None
     prior = None if mask is None else _read_mask(mask, pixels.shape[:2])
     points = [_point("--point", text) for text in point] + [_point("--negative", text) for text in negative]
     prompt = Prompt(tuple(points), Box(*_numbers("--box", box, 4)) if box else None, (), prior)
     if prompt.empty:
         raise typer.BadParameter("say what is meant: --point X,Y, --box X0,Y0,X1,Y1 or --mask FILE")
+    height, width = pixels.shape[:2]
+    if not all(0 <= p.x <= width and 0 <= p.y <= height for p in points):
+        raise typer.BadParameter(f"a point is outside the image, which is {width} x {height}")
     try:
         segmenter = Catalog(settings.models_dir, settings.data_dir).load(
             model or settings.model, device=settings.device, threads=settings.inference_threads

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from maskloop.learn.versions import Versions
     from maskloop.settings import Settings
 
@@ -18,25 +20,34 @@ def versions(
 ) -> None:
     """List versions: which one is current, and what the gate said about each."""
     from rich.console import Console
-    from rich.table import Table
 
     from maskloop.learn import report
 
     _, found = _open()
-    table = Table("project", "version", "current", "clicks to 85 %", "live labels", "the gate said")
-    for number in found.projects() if project is None else [project]:
-        for version in found.list(number):
-            numbers = report.read(version.folder)
-            verdict = numbers.get("verdict", {})
-            change = next((c for c in verdict.get("against_current", []) if c["metric"] == "noc85"), None)
-            clicks = f"{change['first']:.2f} -> {change['second']:.2f}" if change else ""
-            live = [label for label, one in numbers.get("proposals", {}).items() if one["live"]]
-            said = "; ".join(verdict.get("reasons", []))
-            mark = "yes" if version.current else ""
-            table.add_row(str(number), version.name, mark, clicks, ", ".join(live), said)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    projects = found.projects() if project is None else [project]
+    for number in projects:
+        console.print(f"project {number}", style="bold")
         if found.current(number) == found.base:
-            table.add_row(str(number), found.base, "yes", "", "", "the model that ships")
-    Console().print(table)
+            console.print(f"  {found.base}  (current)\n    the model that ships")
+        for version in found.list(number):
+            console.print(f"  {version.name}{'  (current)' if version.current else ''}")
+            for line in _about(report.read(version.folder)):
+                console.print(f"    {line}", style="dim")
+    if not projects:
+        console.print("No versions yet: the first training makes one.")
+
+
+def _about(numbers: dict[str, Any]) -> Iterator[str]:
+    """What a report says about its version, in lines."""
+    verdict = numbers.get("verdict", {})
+    change = next((c for c in verdict.get("against_current", []) if c["metric"] == "noc85"), None)
+    if change:
+        yield f"clicks to 85 %: {change['first']:.2f} -> {change['second']:.2f}"
+    live = [label for label, one in numbers.get("proposals", {}).items() if one["live"]]
+    yield f"pre-annotates: {', '.join(live) or 'no label'}"
+    if verdict.get("reasons"):
+        yield f"the gate: {'; '.join(verdict['reasons'])}"
 
 
 def promote(version: Annotated[str, typer.Argument(help="Name of the version.")], project: Project) -> None:

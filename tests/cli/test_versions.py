@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from maskloop import __version__
+from maskloop.cli import build
+from maskloop.learn.versions import Versions
+
+runner = CliRunner()
+REPORT = {
+    "verdict": {
+        "against_current": [{"metric": "noc85", "first": 3.5, "second": 2.25}],
+        "reasons": ["better than the current version"],
+    },
+    "proposals": {"Cell": {"live": True}, "Debris": {"live": False}},
+}
+
+
+def fill(folder: Path) -> None:
+    (folder / "model.toml").write_text('name = "a"\n')
+    (folder / "report.json").write_text(json.dumps(REPORT))
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MASKLOOP_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("MASKLOOP_MODEL", "watershed")
+    return tmp_path
+
+
+def test_before_any_training_there_is_a_sentence_instead_of_an_empty_table(data: Path) -> None:
+    assert "No versions yet" in runner.invoke(build(), ["versions"]).output
+
+
+def test_a_version_is_named_in_full_however_narrow_the_terminal(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    name = Versions(data / "versions", "watershed-0123abcd").publish(7, "20261125.1", fill)
+    output = runner.invoke(build(), ["versions"]).output
+    assert f"  {name}\n" in output
+    assert "clicks to 85 %: 3.50 -> 2.25" in output
+    assert "pre-annotates: Cell\n" in output
+    assert "better than the current version" in output
+
+
+def test_the_program_says_its_version() -> None:
+    assert runner.invoke(build(), ["--version"]).output.strip() == __version__
