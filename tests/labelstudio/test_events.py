@@ -16,7 +16,7 @@ from maskloop.labelstudio.events import (
     parse_event,
 )
 from maskloop.labelstudio.requests import BadRequest
-from maskloop.labelstudio.sources import Brush
+from maskloop.labelstudio.shapes import Brush
 
 from .made import CONFIG, annotation, box, brush, fixture, mask, point, recorded, task
 

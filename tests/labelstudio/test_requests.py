@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from maskloop.labelstudio.requests import BadRequest, Limits, parse_predict, parse_setup, project_id
-from maskloop.labelstudio.sources import Brush, Polygon
+from maskloop.labelstudio.shapes import Brush, Polygon
 from maskloop.segment.prompt import Box, Point
 
 from .made import (

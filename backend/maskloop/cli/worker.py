@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from maskloop.queue.worker import Stamp
+    from maskloop.queue.heartbeat import Stamp
     from maskloop.settings import Settings
 
 MEGA = 1_000_000

@@ -15,7 +15,8 @@ from maskloop.labelstudio.controls import Control, LabelConfig
 from maskloop.labelstudio.images import LoadedImage
 from maskloop.labelstudio.regions import Target
 from maskloop.labelstudio.requests import Task
-from maskloop.labelstudio.sources import Brush, Polygon, Region, Source
+from maskloop.labelstudio.shapes import Brush, Polygon
+from maskloop.labelstudio.sources import Region, Source
 from maskloop.queue.job import Payload, Result
 from maskloop.segment.postprocess import clean
 from maskloop.segment.prompt import Box, Point, Prompt

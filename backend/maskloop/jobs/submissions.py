@@ -10,7 +10,8 @@ from maskloop import ledger
 from maskloop.labelstudio import events
 from maskloop.labelstudio.controls import ConfigError, LabelConfig
 from maskloop.labelstudio.records import Annotation
-from maskloop.labelstudio.sources import Brush, Polygon, Region, parse_region
+from maskloop.labelstudio.shapes import Brush, Polygon
+from maskloop.labelstudio.sources import Region, parse_region
 
 
 def kept_regions(regions: Sequence[Region]) -> tuple[ledger.Region, ...]:

@@ -12,7 +12,8 @@ from maskloop.labelstudio.memory import Memory
 from maskloop.labelstudio.regions import Target
 from maskloop.labelstudio.requests import Task
 from maskloop.labelstudio.rle import RleError, decode_mask
-from maskloop.labelstudio.sources import Brush, Region, Source
+from maskloop.labelstudio.shapes import Brush
+from maskloop.labelstudio.sources import Region, Source
 from maskloop.segment.prompt import Mask, Point
 
 ANSWER_SECONDS = 7.0

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeGuard
 
 from maskloop.labelstudio.requests import BadRequest, project_id
-from maskloop.labelstudio.sources import Brush, Polygon, Region, epoch, parse_region
+from maskloop.labelstudio.shapes import Brush, Polygon
+from maskloop.labelstudio.sources import Region, epoch, parse_region
 
 MAX_PIXELS = 100_000_000
 

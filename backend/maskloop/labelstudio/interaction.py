@@ -20,7 +20,8 @@ from maskloop.labelstudio.memory import LocalMemory, Memory
 from maskloop.labelstudio.regions import Target, region_id
 from maskloop.labelstudio.requests import PredictRequest, Task
 from maskloop.labelstudio.rle import decode_mask
-from maskloop.labelstudio.sources import Brush, Region
+from maskloop.labelstudio.shapes import Brush
+from maskloop.labelstudio.sources import Region
 from maskloop.labelstudio.strokes import scribbles
 from maskloop.segment.prompt import Box, Mask, Point, Prompt, Scribble
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from maskloop.labelstudio.rle import RleError, decode_mask
-from maskloop.labelstudio.sources import Brush, Stroke
+from maskloop.labelstudio.shapes import Brush, Stroke
 from maskloop.segment.prompt import Mask, Scribble
 
 SHIFT = 4

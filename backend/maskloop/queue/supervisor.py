@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import FrameType
 
-    from maskloop.queue.worker import Stamp
+    from maskloop.queue.heartbeat import Stamp
 
 log = logging.getLogger(__name__)
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import os
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import Queue, SimpleWorker
 from rq.exceptions import DequeueTimeout, NoSuchJobError
@@ -24,6 +20,7 @@ from rq.utils import now
 from rq.worker import WorkerStatus
 
 from maskloop.queue import wire
+from maskloop.queue.heartbeat import Alive, Stamp
 from maskloop.queue.job import Handlers, JobError, Priority, Result
 from maskloop.queue.sweeper import SWEEP_SECONDS, sweep
 from maskloop.queue.together import DeviceLost, run_together
@@ -34,60 +31,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 UNREACHABLE = (RedisConnectionError, RedisTimeoutError)
-HEARTBEAT_SECONDS = 1.0
 RECONNECT_SECONDS = 0.5
-SILENT_SECONDS = 5
-"""A worker that said nothing for this long is taken for dead."""
 DEQUEUE_SECONDS = 1
 DEVICE_LOST = 70
 """Exit status after a device error: a new process may work, this one never will."""
-
-
-class Stamp(Protocol):
-    """A number shared with the supervisor: when the running job began (time.monotonic()), 0.0 when idle,
-    negative while the model is being loaded.
-    """
-
-    value: float
-
-
-class Alive(threading.Thread):
-    """Says every second, in Redis, that this worker lives, what it has loaded and whether it is ready."""
-
-    def __init__(self, url: str, worker: str, about: Callable[[], dict[str, Any]]) -> None:
-        super().__init__(name="heartbeat", daemon=True)
-        self._redis = wire.connect(url)
-        self._worker = worker
-        self._about = about
-        self._over = threading.Event()
-
-    def run(self) -> None:
-        while not self._over.is_set():
-            with contextlib.suppress(RedisError):  # said again in a second, when Redis is back
-                self.say(ready=True)
-            self._over.wait(HEARTBEAT_SECONDS)
-
-    def say(self, ready: bool) -> None:
-        said = {"ready": ready, "pid": os.getpid(), "host": socket.gethostname(), **self._about()}
-        with self._redis.pipeline() as pipe:
-            pipe.set(wire.worker_key(self._worker), json.dumps(said), ex=SILENT_SECONDS)
-            pipe.sadd(wire.WORKERS, self._worker)
-            pipe.execute()
-
-    def stop(self) -> None:
-        """Take no more clicks meant for this worker; it still counts as alive until it has finished."""
-        self._over.set()
-        self.join()
-        with contextlib.suppress(RedisError):
-            self.say(ready=False)
-
-    def forget(self) -> None:
-        """The worker is gone: what it left is everybody's."""
-        self._over.set()
-        if self.is_alive():
-            self.join()
-        with contextlib.suppress(RedisError):
-            self._redis.delete(wire.worker_key(self._worker))
 
 
 def keep_working(make: Callable[[], GpuWorker]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from maskloop.labelstudio.interaction import GestureOptions, Nothing, interpret
 from maskloop.labelstudio.memory import LocalMemory
 from maskloop.labelstudio.requests import BadRequest, Limits, parse_predict
 
-from ..made import batch, body, brush, draft, mask, point, task
+from ..made import batch, body, box, brush, draft, mask, point, task
 from ..server import Server
 
 BILLION_LAUGHS = (
@@ -57,6 +58,21 @@ def test_a_region_of_a_huge_image_has_no_shape() -> None:
 def test_a_hundred_thousand_prompts_are_refused() -> None:
     with pytest.raises(BadRequest):
         parse_predict(body(*[point("p", 1, 1)] * 100_000), Limits())
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_box_without_measure(sign: int) -> None:
+    endless = {**box("b1", 1, 1, 9, 9), "original_width": 8000, "original_height": 8000}
+    endless["value"] |= {"rotation": 30, "width": sign * 1e308, "height": 1e308}
+    (sent,) = parse_predict(batch(task(annotations=[{"id": 1, "result": [endless]}]))).tasks
+    shape = sent.annotations[0].regions[0].shape
+    assert shape is None or all(0 <= edge <= 8000 for edge in astuple(shape))
+
+
+def test_a_stroke_without_measure() -> None:
+    stroke = {"type": "add", "relativePoints": [50, 50, 1e308, -1e308], "relativeStrokeWidth": 1e308}
+    sent = body({**brush("s1", mask(1, 1, 9, 9)), "value": {"touches": [stroke], "brushlabels": ["Cat"]}})
+    interpret(parse_predict(sent), LocalMemory())
 
 
 @pytest.mark.parametrize("odd", [None, 5, "x", [], {}, [None], [[]], [{"result": 5}], [{"result": [5, None, {}]}]])
