@@ -69,7 +69,7 @@ class Trainer:
             self._give_back()
 
     def step(self) -> None:
-        """Forget what is old, look for lost events, ask for what is due, take up one training, watch the one that runs."""
+        """Forget what is old, look for lost events, ask for what is due, take one training up, watch what runs."""
         now = time.time()
         if now - self._forgot > FORGET_EVERY:
             self._ledger.forget_predictions(before=now - PREDICTIONS_KEPT)

@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,12 +92,13 @@ class Versions:
     def list(self, project: int) -> tuple[Version, ...]:
         """A project's versions, oldest first; the base is not among them."""
         home, current = self._home(project), self.current(project)
-        folders = [f for f in home.iterdir() if (f / "model.toml").is_file()] if home.is_dir() else []
-        found = [
-            Version(f.name, project, f, (f / "model.toml").stat().st_mtime, f.name == current)
-            for f in folders
-            if _NAME.fullmatch(f.name)
-        ]
+        found = []
+        for folder in home.iterdir() if home.is_dir() else ():
+            # A version may be discarded between the listing and the look at it.
+            with suppress(FileNotFoundError, NotADirectoryError):
+                made = (folder / "model.toml").stat().st_mtime
+                if _NAME.fullmatch(folder.name):
+                    found.append(Version(folder.name, project, folder, made, folder.name == current))
         return tuple(sorted(found, key=lambda version: (version.created_at, version.name)))
 
     def projects(self) -> tuple[int, ...]:

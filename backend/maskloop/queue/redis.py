@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
@@ -68,7 +69,8 @@ class RedisQueue(JobQueue):
                 return self._wait(ticket, until)
             finally:
                 if job.group is not None:
-                    self._redis.hdel(wire.group_key(job.group), ticket.rq.id)
+                    with contextlib.suppress(*UNREACHABLE):  # it expires by itself, and the answer is here
+                        self._redis.hdel(wire.group_key(job.group), ticket.rq.id)
         except UNREACHABLE as error:
             raise self._unreachable(error) from error
 

@@ -107,7 +107,7 @@ def _checked(path: Path, expected: str) -> str:
 
 
 def _put(folder: Path, target: Path) -> None:
-    """Move a complete folder to its place; a process that reads meanwhile finds the old one or the new one."""
+    """Move a complete folder to its place. Between two renames there is neither the old one nor the new one."""
     for path in [*folder.iterdir(), folder]:
         handle = os.open(path, os.O_RDONLY)
         try:
