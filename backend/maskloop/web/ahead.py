@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import queue
-import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from maskloop.labelstudio.client import LabelStudioClient, LabelStudioError
 from maskloop.queue.job import Job, JobError, JobQueue, Priority
+from maskloop.web.background import Background
 
 log = logging.getLogger(__name__)
 
@@ -38,22 +38,16 @@ class Ahead:
         self._jobs = jobs
         self._client = client
         self._count = count
-        self._opened: queue.Queue[Opened | None] = queue.Queue(WAITING)
-        self._thread = threading.Thread(target=self._run, name="ahead", daemon=True)
-        self._thread.start()
+        self._background = Background("ahead", self._look_up, WAITING)
 
     def opened(self, task: Opened) -> None:
         """Prepare the image of an opened task, then those of its followers."""
         new = self._prepare(task.url, task.task, task.version)
-        if new and self._client is not None and self._count:
-            try:
-                self._opened.put_nowait(task)
-            except queue.Full:
-                log.debug("too many tasks are being opened to prepare their followers")
+        if new and self._client is not None and self._count and not self._background.put(task):
+            log.debug("too many tasks are being opened to prepare their followers")
 
     def close(self) -> None:
-        self._opened.put(None)
-        self._thread.join(timeout=5)
+        self._background.close()
 
     def _prepare(self, url: str, task: int, version: str) -> bool:
         payload = {"url": url, "task": task, "version": version}
@@ -63,8 +57,8 @@ class Ahead:
             log.debug("task %d is not prepared: %s", task, error)
             return False
 
-    def _run(self) -> None:
-        while (opened := self._opened.get()) is not None:
+    def _look_up(self, tasks: Sequence[Opened]) -> None:
+        for opened in tasks:
             try:
                 self._prepare_followers(opened)
             except LabelStudioError as error:

@@ -8,8 +8,6 @@ of its own; whatever is lost there with this process is found again by polling.
 from __future__ import annotations
 
 import logging
-import queue
-import threading
 from collections.abc import Sequence
 
 from maskloop import metrics
@@ -19,6 +17,7 @@ from maskloop.labelstudio.client import LabelStudioClient
 from maskloop.labelstudio.events import Deleted, Event, ProjectUpdated, Submitted, TasksDeleted
 from maskloop.labelstudio.records import LabelStudioError, Missing, is_gone
 from maskloop.ledger import Ledger, Recorded, Submission
+from maskloop.web.background import Background
 
 log = logging.getLogger(__name__)
 
@@ -33,23 +32,18 @@ class Inbox:
         self._ledger = ledger
         self._client = client
         self._max_pixels = max_pixels
-        self._waiting: queue.Queue[Event | None] = queue.Queue(WAITING)
-        self._thread = threading.Thread(target=self._run, name="inbox", daemon=True)
-        self._thread.start()
+        self._background = Background("inbox", self._look_up, WAITING)
 
     def take(self, event: Event, proven: bool) -> None:
         """Record an event; a doubtful one counts only once Label Studio confirms it."""
         if proven:
             self._record(event)
-        try:
-            self._waiting.put_nowait(event)
-        except queue.Full:
+        if self._client is not None and not self._background.put(event):
             log.warning("too many events at once; polling finds what is not looked up now")
 
     def close(self) -> None:
         """Finish what waits, then stop."""
-        self._waiting.put(None)
-        self._thread.join(timeout=10)
+        self._background.close()
 
     def _record(self, event: Event) -> None:
         match event:
@@ -74,11 +68,11 @@ class Inbox:
                 metrics.CLICKS_PER_MASK.labels(project).observe(effort.clicks)
                 metrics.SUBMISSION_IOU.labels(project).observe(effort.iou)
 
-    def _run(self) -> None:
-        while (event := self._waiting.get()) is not None:
+    def _look_up(self, events: Sequence[Event]) -> None:
+        assert self._client is not None
+        for event in events:
             try:
-                if self._client is not None:
-                    self._confirm(self._client, event)
+                self._confirm(self._client, event)
             except LabelStudioError as error:
                 log.warning("an event could not be looked up, polling will find it: %s", error)
             except Exception:
