@@ -50,6 +50,12 @@ def observe_stages(kind: str, seconds: dict[str, float]) -> None:
         STAGES.labels(stage, kind).observe(value)
 
 
+def requests_of(route: str) -> int:
+    """How many requests of a route this process has answered."""
+    samples = (sample for metric in REQUESTS.collect() for sample in metric.samples)
+    return sum(int(s.value) for s in samples if s.name.endswith("_total") and s.labels["route"] == route)
+
+
 def set_depths(depths: dict[str, int]) -> None:
     for lane, depth in depths.items():
         DEPTH.labels(lane).set(depth)

@@ -22,13 +22,17 @@ def test_the_page_shows_model_queue_and_latency(serve: Serve) -> None:
     page = client.get("/").get_data(as_text=True)
     for text in ("Ready for clicks", services.versions.base, "decode the click", "Project 5", "waiting"):
         assert text in page
-    assert "Nothing is connected yet" not in page
+    assert "has not called yet" not in page
 
 
 def test_a_server_that_nobody_connected_says_how_and_with_which_url(client: FlaskClient) -> None:
     page = client.get("/", base_url="http://masks.example:9090").get_data(as_text=True)
-    assert "Nothing is connected yet" in page
+    assert "has not called yet" in page
     assert "<code>http://masks.example:9090</code>" in page
+    client.post("/setup", json={"project": "5.1700000000", "schema": "<View/>"})
+    page = client.get("/").get_data(as_text=True)
+    assert "has not called yet" not in page
+    assert "Label Studio is connected" in page
 
 
 def test_the_page_tells_what_became_of_trainings_and_versions(serve: Serve) -> None:

@@ -19,11 +19,15 @@ def routes(services: Services) -> Blueprint:
     blueprint = Blueprint("status", __name__, template_folder="templates")
     blueprint.add_app_template_filter(duration)
     blueprint.add_app_template_filter(ago)
+    calls_before = metrics.requests_of("/setup")
 
     @blueprint.get("/")
     def page() -> str:
         """The status page."""
-        return render_template("status.html", state=state(services), address=request.host_url.rstrip("/"))
+        called = metrics.requests_of("/setup") > calls_before
+        return render_template(
+            "status.html", state=state(services), called=called, address=request.host_url.rstrip("/")
+        )
 
     @blueprint.get("/status.json")
     def as_json() -> Response:
