@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -17,6 +18,10 @@ from maskloop.segment.segmenter import Embedding, Segmenter
 
 WAYS = ("region", "point", "box and point", "prior")
 """How a region becomes a mask: taken as it is, or by the decoder from one of these prompts."""
+
+
+Window: TypeAlias = tuple[slice, slice]
+"""Rows and columns."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,13 +90,35 @@ def proposed(
 
 def without_doubles(proposals: Sequence[Proposal]) -> list[Proposal]:
     """Of two masks that overlap by half of the smaller one, the better; sorted input, sorted output."""
-    kept: list[tuple[Proposal, int]] = []
+    kept: list[Proposal] = []
+    taken: list[tuple[Window, int]] = []
     for proposal in proposals:
-        area = int(proposal.mask.sum())
-        overlaps = (np.count_nonzero(proposal.mask & other.mask) > 0.5 * min(area, size) for other, size in kept)
-        if area and not any(overlaps):
-            kept.append((proposal, area))
-    return [proposal for proposal, _ in kept]
+        window = _window(proposal.mask)
+        if window is None:
+            continue
+        part = proposal.mask[window]
+        area = np.count_nonzero(part)
+        doubles = (
+            np.count_nonzero(part & other.mask[window]) > 0.5 * min(area, size)
+            for other, (place, size) in zip(kept, taken, strict=True)
+            if _meet(window, place)
+        )
+        if not any(doubles):
+            kept.append(proposal)
+            taken.append((window, area))
+    return kept
+
+
+def _window(mask: Mask) -> Window | None:
+    """The rows and columns that a mask spans; None for an empty one."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _meet(one: Window, other: Window) -> bool:
+    return all(a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True))
 
 
 def _prompt(rough: Mask, way: str) -> Prompt:

@@ -28,7 +28,9 @@ from maskloop.segment.segmenter import Embedding, Segmenter
 
 FILE = "proposals.safetensors"
 
-MOST_PROPOSALS = 40
+MOST_PROPOSALS = 100
+MOST_PIXELS = 400_000_000
+"""Of the masks of one image's proposals together: a large image gets fewer."""
 
 ASIDE = 8
 """Images at most that decide which features a head sees."""
@@ -44,10 +46,8 @@ class Proposer:
 
     def propose(self, pixels: Image, embedding: Embedding, segmenter: Segmenter) -> list[Proposal]:
         """The masks of the live labels on an image, best first; none is an honest answer."""
-        found = [
-            p for p in self.all(pixels, embedding, segmenter, frozenset(self.floors)) if p.score >= self.floors[p.label]
-        ]
-        return found[:MOST_PROPOSALS]
+        found = self.all(pixels, embedding, segmenter, frozenset(self.floors))
+        return [p for p in found if p.score >= self.floors[p.label]][:MOST_PROPOSALS]
 
     def all(
         self, pixels: Image, embedding: Embedding, segmenter: Segmenter, labels: frozenset[str] | None = None
@@ -57,11 +57,12 @@ class Proposer:
         if self.head is None or not wanted:
             return []
         likeness, depth = maps(self.head, look(pixels, embedding))
+        most = min(MOST_PROPOSALS, max(10, MOST_PIXELS // (pixels.shape[0] * pixels.shape[1])))
         found: list[Proposal] = []
         for index, label in enumerate(self.manners):
             if label in wanted:
                 manner = self.manners[label]
-                for region in islands(likeness[index], depth, manner)[:MOST_PROPOSALS]:
+                for region in islands(likeness[index], depth, manner)[:most]:
                     proposal = proposed(region, likeness[index], label, manner.way, pixels, embedding, segmenter)
                     if proposal is not None:
                         found.append(proposal)
