@@ -51,6 +51,16 @@ def test_versions_of_a_project_start_with_the_base(serve: Callable[..., tuple[Fl
     assert client.get("/versions").json == {"versions": [services.versions.base]}
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", None])
+def test_what_a_page_of_a_stranger_can_send_is_not_taken(client: FlaskClient, kind: str | None) -> None:
+    """Browsers let any page post text to 127.0.0.1; for JSON they ask first, and are not answered."""
+    assert client.post("/train", data='{"project": 3}', content_type=kind).status_code == 400
+    told = '{"action": "START_TRAINING", "project": {"id": 3}}'
+    assert client.post("/webhook", data=told, content_type=kind).status_code == 400
+    asked = client.options("/train", headers={"Access-Control-Request-Method": "POST", "Origin": "http://evil.example"})
+    assert not [name for name, _ in asked.headers if name.startswith("Access-Control")]
+
+
 def test_a_training_can_be_asked_for_and_followed(client: FlaskClient) -> None:
     answer = client.post("/train", json={"project": "3.1795"}).json
     assert answer is not None

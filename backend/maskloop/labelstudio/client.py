@@ -27,17 +27,7 @@ from maskloop.labelstudio.records import (
 )
 from maskloop.labelstudio.tokens import token_kind
 
-__all__ = [
-    "Annotation",
-    "LabelStudioClient",
-    "LabelStudioError",
-    "Missing",
-    "Project",
-    "Refused",
-    "StoredPrediction",
-    "Task",
-    "Unreachable",
-]
+__all__ = ["LabelStudioClient", "LabelStudioError", "Missing", "Refused", "Unreachable"]
 
 T = TypeVar("T")
 
