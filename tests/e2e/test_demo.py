@@ -81,6 +81,11 @@ def test_the_demo_is_ready_for_the_first_click_and_leaves_nothing_behind(
         editor.open(project, tasks[0])
         assert editor.point(50, 50).mask.area > 0
         page.context.close()
+
+        second = subprocess.run(started.args, capture_output=True, text=True, timeout=120)
+        assert second.returncode == 1
+        assert "running already" in second.stdout
+        assert not gone(studio)
     finally:
         os.killpg(started.pid, signal.SIGINT)
         started.wait(60)

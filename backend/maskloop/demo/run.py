@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import sys
@@ -47,8 +48,10 @@ class Demo:
 
     def start(self, console: Console, open_browser: bool) -> str:
         """Start both, make the project the first time, say where to click; the URL of the first task."""
-        # make and service managers end a program with SIGTERM: the same as Ctrl+C
-        signal.signal(signal.SIGTERM, _interrupt)
+        # Service managers end a program with SIGTERM, a closed terminal with SIGHUP: the same as Ctrl+C.
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _interrupt)
+        self._claim()
         with console.status("Starting Label Studio (the first time about a minute) ..."):
             self.studio.start()
         with console.status("Starting MaskLoop ..."):
@@ -83,6 +86,15 @@ class Demo:
     def stop(self) -> None:
         self.backend.stop()
         self.studio.stop()
+
+    def _claim(self) -> None:
+        """Hold the data folder until this process ends: two servers on one database would spoil it."""
+        self.data.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.data / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError(f"One is running already with {self.data}: stop that one, or choose --data.") from None
 
     def _token(self, account: Account) -> str:
         """The personal access token of the demo's user: made once, then kept beside its database."""
