@@ -49,6 +49,9 @@ def main(login_url: str, status_url: str) -> None:
         editor.point(55, 62, through=True)
         editor.point(66, 63, negative=True, through=True)
         shoot(page, "corrected")
+        editor.accept()
+        editor.submit()
+        page.wait_for_timeout(5000)  # the status page counts it
         page.goto(status_url)
         shoot(page, "status", 700)
         browser.close()
