@@ -5,6 +5,7 @@ VENV    := .venv
 LS_VENV := .venv-label-studio
 LS      := 1.23.2
 TORCH   := 2.13.0
+JOBS    ?= 2
 PIP     := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 say      = @printf '\033[1m==> %s\033[0m\n'
 
@@ -13,7 +14,7 @@ say      = @printf '\033[1m==> %s\033[0m\n'
 
 help:  ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\n  PORT=9090 HOST=127.0.0.1 choose where `make run` and `make demo` listen; PYTHON=python3.12 chooses the interpreter.\n'
+	@printf '\n  PORT=9090 HOST=127.0.0.1 choose where `make run` and `make demo` listen; PYTHON=python3.12 chooses the interpreter; JOBS=2 runs so many test files at a time.\n'
 
 install: $(VENV)/.installed  ## Make .venv and install MaskLoop into it
 
@@ -26,7 +27,7 @@ demo: $(VENV)/.installed $(LS_VENV)/.installed-$(LS)  ## A real Label Studio wit
 
 test: $(VENV)/.installed-dev $(LS_VENV)/.installed-$(LS)  ## All tests, real Label Studio and browser included
 	$(say) "All tests"
-	@$(VENV)/bin/python -m pytest
+	@$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile
 
 check: lint fast  ## Lint, types and the fast tests: for every edit
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def _postgres_programs() -> Path | None:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """The URL of a fresh Postgres server."""
     pytest.importorskip("psycopg", reason="psycopg is not installed (extra [postgres])")
     programs = _postgres_programs()
@@ -33,9 +34,8 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.skip("no Postgres server (initdb, postgres) on this machine")
     # Postgres refuses to run as root; Debian's package brings the user postgres.
     as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    data = tmp_path_factory.mktemp("postgres")
-    for folder in [data, *data.parents[:2]]:
-        folder.chmod(0o755)
+    # Not in pytest's folder: that is closed to the user postgres.
+    data = Path(tempfile.mkdtemp(prefix="maskloop-postgres-"))
     if as_user:
         shutil.chown(data, "postgres")
     with socket.socket() as probe:
@@ -46,6 +46,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         capture_output=True, text=True,
     )  # fmt: skip
     if made.returncode:
+        shutil.rmtree(data)
         pytest.skip(f"initdb does not run here: {made.stderr.strip()[-300:]}")
     server = subprocess.Popen(
         [*as_user, programs / "postgres", "-D", data / "db", "-p", str(port), "-k", data, "-h", "127.0.0.1", "-F"],
@@ -64,6 +65,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(20)
+        shutil.rmtree(data)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
