@@ -219,9 +219,7 @@ print(cache.get("content", Model(), lambda: np.full((2, 2, 3), 5, np.uint8)).arr
 def test_two_processes_that_ask_at_once_encode_once(tmp_path: Path) -> None:
     log = tmp_path / "log"
     command = [sys.executable, "-c", PROCESS, str(tmp_path / "cache"), str(log)]
-    workers = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
-    ]
+    workers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     for worker in workers:
         assert worker.stdin is not None
         worker.stdin.write("go\n")

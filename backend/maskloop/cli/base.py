@@ -23,7 +23,7 @@ def train_base(
     seed: Annotated[int, typer.Option(help="Decides every sample.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 for all cores.")] = 0,
-    start: Annotated[Path | None, typer.Option(exists=True, help="Checkpoint to start a new run from.")] = None,
+    start: Annotated[Path | None, typer.Option(exists=True, help="Weights or checkpoint to start from.")] = None,
     model: Annotated[Path | None, typer.Option(help="Also write the averaged weights as a model's folder.")] = None,
 ) -> None:
     """Train clicknet's base weights. Interrupted, even killed, it goes on where it stopped when called again."""

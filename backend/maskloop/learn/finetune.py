@@ -47,13 +47,13 @@ class Plan:
     seconds: float
     seed: int = 0
     batch: int = 6
-    rate: float = 5e-4
-    steps: int = 600
-    exams: int = 6
-    patience: int = 4
+    rate: float = 1.5e-3
+    steps: int = 500
+    exams: int = 8
+    patience: int = 5
     per_object: int = 5
-    pull: float = 1e-3
-    distil_every: int = 4
+    pull: float = 3e-4
+    distil_every: int = 6
     distil: float = 2.0
 
 

@@ -19,14 +19,14 @@ from maskloop.learn.samples import Sample
 from maskloop.segment.clicknet_encoder import Encoder, normalised
 from maskloop.segment.prompt import Image, Mask
 
-SIDE = 193
+SIDE = 257
 """Pixels of a view's side, of the form 16 k + 1."""
 
 ZOOM = (1.2, 4.0)
 """How much larger than its object a close view is."""
 
 LARGEST_POOL = 1000
-"""Views kept: about 0.6 MB each."""
+"""Views kept: about 1 MB each."""
 
 
 @dataclass(frozen=True, eq=False)

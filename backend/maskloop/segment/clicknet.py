@@ -30,9 +30,9 @@ from maskloop.segment.postprocess import clean, pixel
 from maskloop.segment.prompt import Box, Image, Mask, Point, Prompt, Scribble
 from maskloop.segment.segmenter import Embedding, Prediction
 
-COARSE = 193
+COARSE = 257
 """Longer side of the view of the whole image."""
-ZOOM = 193
+ZOOM = 257
 """Longer side of the view of a window."""
 KEPT = 2048
 """Longer side of the pixels kept for windows; a larger image is reduced to it."""

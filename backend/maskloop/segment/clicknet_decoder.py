@@ -25,7 +25,7 @@ DECAYS = (8.0, 32.0, 128.0)
 MAPS = 2 + 2 * len(DECAYS) + 4
 LIKENESS = 5
 """Channels of similarity with the prompts at each level."""
-LEVELS = {"s16": 48, "s8": 32, "s4": 16}
+LEVELS = {"s16": 48, "s8": 32, "s4": 16, "s2": 12}
 """Dimensions of the spaces in which pixels are compared with clicks, by level."""
 WIDTHS = {"s16": 128, "s8": 80, "s4": 48, "s2": 24}
 
@@ -112,11 +112,17 @@ class Decoder(nn.Module):
         self.stage4 = Block(w4)
         self.down4 = nn.Conv2d(w4, w2, 1)
         self.join2 = nn.Conv2d(CHANNELS["f2"], w2, 1)
+        self.compare2 = nn.Conv2d(CHANNELS["f2"], LEVELS["s2"], 1)
+        self.alike2 = nn.Conv2d(LIKENESS, w2, 1)
+        self.stage2 = Block(w2, kernel=3)
         self.masks = nn.Conv2d(w2, MASKS, 3, padding=1)
         self.judge = nn.Sequential(nn.Linear(w16 + 2 * w4 + 4, 96), nn.Hardswish(), nn.Linear(96, 1))
         nn.init.normal_(self.masks.weight, std=0.03)
         if self.masks.bias is not None:
             nn.init.constant_(self.masks.bias, -0.7)
+        for layer in (self.alike2, self.stage2.narrow):  # what looks closest begins as nothing
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, features: dict[str, Tensor], prompts: PromptMaps) -> tuple[Tensor, Tensor]:
         maps = prompt_maps(prompts)
@@ -134,8 +140,10 @@ class Decoder(nn.Module):
         x8 = self.stage8(x8 + enlarged(self.down16(x16), x8))
         x4 = self.join4(torch.cat([features["f4"], maps4, like4], dim=1))
         x4 = self.stage4(x4 + enlarged(self.down8(x8), x4))
-        x2 = self.join2(features["f2"]) + self.maps2(maps)
-        low = self.masks(functional.hardswish(x2 + enlarged(self.down4(x4), x2)))
+        like2 = likeness(self.compare2(features["f2"]), prompts.points, example, 2)
+        x2 = self.join2(features["f2"]) + self.maps2(maps) + self.alike2(like2)
+        x2 = self.stage2(x2 + enlarged(self.down4(x4), x2))
+        low = self.masks(functional.hardswish(x2))
         return enlarged(low, prompts.previous), self._judged(low, x4, x16)
 
     def _judged(self, low: Tensor, x4: Tensor, x16: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ def test_a_sample_is_decided_by_its_number(samples: Samples, training_data: Path
 
 def test_every_sample_has_an_object_and_a_prompt(samples: Samples) -> None:
     kinds: Counter[str] = Counter()
-    for number in range(60):
+    for number in range(120):
         sample = samples.sample(number)
         assert sample.pixels.shape == (97, 97, 3)
         assert set(np.unique(sample.truth)) <= {0, 1}

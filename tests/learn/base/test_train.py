@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors import safe_open
@@ -90,15 +91,19 @@ def test_curves_are_drawn_from_the_log(tmp_path: Path) -> None:
 def test_a_killed_run_goes_on(training_data: Path, initial: Path, tmp_path: Path) -> None:
     """kill -9 in the middle, then the same command again."""
     command = [sys.executable, "-m", "maskloop", "train-base", "--data", str(training_data), "--initial", str(initial)]
-    command += ["--output", str(tmp_path), "--hours", "0.012", "--threads", "1"]
+    command += ["--output", str(tmp_path), "--hours", "0.007", "--threads", "1"]
     process = subprocess.Popen(command)
     limit = time.monotonic() + 120
     while not (tmp_path / CHECKPOINT).is_file():
         assert process.poll() is None
         assert time.monotonic() < limit
         time.sleep(0.2)
+    loaders = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    _, left = psutil.wait_procs(loaders, timeout=30)
+    assert loaders
+    assert not left, "a killed training leaves processes behind"
     before = iterations(tmp_path / CHECKPOINT)
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr

@@ -61,6 +61,23 @@ def damaged(rng: np.random.Generator, mask: Mask) -> Mask:
     return result.astype(bool)
 
 
+def misjudged(rng: np.random.Generator, mask: Mask) -> Mask:
+    """A mask as a first click brings it that was taken for a part of the thing, or for the thing and what is near."""
+    inside = np.argwhere(mask)
+    if not len(inside):
+        return mask.copy()
+    y, x = inside[int(rng.integers(len(inside)))]
+    reach = np.sqrt(mask.sum() + 1.0)
+    patch = np.zeros(mask.shape, np.uint8)
+    axes = tuple(max(1, int(reach * rng.uniform(0.15, 0.6))) for _ in range(2))
+    cv2.ellipse(patch, (int(x), int(y)), axes, rng.uniform(0, 180), 0, 360, 1, -1)
+    if rng.random() < 0.6:
+        part: Mask = mask & (patch > 0)
+        return part
+    more: Mask = mask | (cv2.dilate(patch, np.ones((axes[1] + 1, axes[0] + 1), np.uint8)) > 0)
+    return more
+
+
 def loose_box(rng: np.random.Generator, mask: Mask) -> NDArray[np.float32] | None:
     """The box around a mask as a person drags it, as a filled map; None for an empty mask."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))

@@ -18,22 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskloop.learn.base import scenes
-from maskloop.learn.base.augment import brushed, damaged, loose_box, photographed, scattered
+from maskloop.learn.base.augment import brushed, damaged, loose_box, misjudged, photographed, scattered
 from maskloop.learn.clicks import next_click
 from maskloop.segment.prompt import Image, Mask
 
 MIX = {
-    "coco": 0.24,
-    "cutouts": 0.30,
-    "shapes": 0.12,
-    "defects": 0.11,
-    "cells": 0.05,
-    "nuclei": 0.09,
+    "coco": 0.26,
+    "cutouts": 0.32,
+    "shapes": 0.09,
+    "defects": 0.13,
+    "cells": 0.04,
+    "nuclei": 0.07,
     "facade": 0.05,
     "cloth": 0.04,
 }
 """Share of each kind of scene."""
-PROMPTS = {"click": 0.5, "clicks": 0.17, "box": 0.15, "scribble": 0.06, "prior": 0.12}
+PROMPTS = {"click": 0.45, "clicks": 0.15, "box": 0.22, "scribble": 0.05, "prior": 0.13}
 """Share of each kind of first prompt."""
 MOST_POINTS = 12
 
@@ -183,7 +183,9 @@ def framed(rng: np.random.Generator, image: Image, mask: Mask, size: int) -> tup
     if width * height < 16:
         return None
     full = max(image.shape[:2])
-    side = full if rng.random() < 0.25 else float(np.clip(max(width, height) * rng.uniform(1.05, 4), 24, full * 1.1))
+    # Most looks are looks at a window around the object, so most lessons are.
+    wide = rng.uniform(1.05, 4) if rng.random() < 0.45 else rng.uniform(1.1, 1.7)
+    side = full if rng.random() < 0.22 else float(np.clip(max(width, height) * wide, 24, full * 1.1))
     room = max(side - max(width, height), 0.15 * side) / 2
     centre = (x + width / 2 + rng.uniform(-room, room), y + height / 2 + rng.uniform(-room, room))
     if side == full and rng.random() < 0.7:
@@ -213,7 +215,7 @@ def pasted(rng: np.random.Generator, canvas: NDArray[np.float32], thing: NDArray
     """Paste an RGBA thing somewhere on the canvas, turned, scaled and tinted; its visible mask."""
     size = canvas.shape[0]
     height, width = thing.shape[:2]
-    scale = size * float(np.exp(rng.uniform(np.log(0.08), np.log(0.9)))) / max(height, width)
+    scale = size * float(np.exp(rng.uniform(np.log(0.1), np.log(0.95)))) / max(height, width)
     if scale < 0.7:
         thing = cv2.GaussianBlur(thing, (0, 0), 0.4 / scale).astype(np.float32)
     turn = float(rng.normal(0, 25)) if rng.random() < 0.6 else 0.0
@@ -266,7 +268,7 @@ def prompted(rng: np.random.Generator, pixels: Image, truth: Mask) -> Sample:
         if rng.random() < 0.4:
             scribbles[1] = brushed(rng, around)
     elif kind == "prior":
-        start = damaged(rng, truth)
+        start = misjudged(rng, truth) if rng.random() < 0.5 else damaged(rng, truth)
         previous = start.astype(np.uint8)
         click = next_click(start, truth, rng=rng) if rng.random() < 0.85 else None
         if click is not None:

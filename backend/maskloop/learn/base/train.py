@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
+import os
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -37,16 +40,16 @@ SAVE_SECONDS = 120.0
 class Recipe:
     """How to train; recorded in the checkpoint."""
 
-    hours: float = 1.33
+    hours: float = 1.6
     batch: int = 8
-    size: int = 193
-    large: int = 257
-    large_share: float = 0.1
-    rate: float = 1.5e-3
+    size: int = 257
+    large: int = 321
+    large_share: float = 0.15
+    rate: float = 1.2e-3
     encoder_rate: float = 1e-4
     encoder_start: float = 0.08
-    encoder_every: int = 4
-    ema: float = 0.998
+    encoder_every: int = 3
+    ema: float = 0.9985
     seed: int = 1
 
 
@@ -59,6 +62,8 @@ class Batches(IterableDataset[list[Sample]]):
     def __iter__(self) -> Iterator[list[Sample]]:
         cv2.setNumThreads(1)
         info = get_worker_info()
+        if info:
+            threading.Thread(target=_leave_with_parent, daemon=True).start()
         first, step = (info.id, info.num_workers) if info else (0, 1)
         recipe = self.recipe
         streams = {size: Samples(self.data, recipe.seed, size) for size in (recipe.size, recipe.large)}
@@ -70,11 +75,19 @@ class Batches(IterableDataset[list[Sample]]):
             number += step
 
 
+def _leave_with_parent() -> None:
+    """End this loader when its training was killed: torch's own loaders wait for somebody to take their batches."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 class Trainer:
     """One run in ``folder``: continues from its checkpoint when there is one.
 
-    Without one it begins with the encoder ``initial`` and an untrained decoder, or with the
-    averaged weights of another run's checkpoint ``start``.
+    Without one it begins with the encoder ``initial`` and an untrained decoder, or with the weights ``start``: a
+    model's, or the averaged ones of another run's checkpoint.
     """
 
     def __init__(
@@ -88,7 +101,7 @@ class Trainer:
         self.net = ClickNetwork()
         self.net.encoder.load_initial(load_file(initial))
         if start is not None:
-            self.net.load_state_dict({n[4:]: t for n, t in load_file(start).items() if n.startswith("ema.")})
+            self._start(start)
         self.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # Whole views in threads of their own keep cores busier than one view's operations shared among threads.
         self.replicas = [self.net] + [deepcopy(self.net) for _ in range(0 if cuda else torch.get_num_threads() - 1)]
@@ -149,7 +162,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * warm * decay
         tuned = progress >= recipe.encoder_start and self.iteration % recipe.encoder_every == 0
-        turns = int(np.random.default_rng((recipe.seed, self.iteration, 11)).choice([1, 2, 3], p=[0.2, 0.45, 0.35]))
+        rng = np.random.default_rng((recipe.seed, self.iteration, 11))
+        turns = int(rng.choice([1, 2, 3, 4], p=[0.15, 0.35, 0.3, 0.2]))
         workers = len(self.replicas)
         parts = [samples[i::workers] for i in range(workers)]
         found = list(self.pool.map(lambda i: self._learn(i, parts[i], turns, tuned), range(workers)))
@@ -197,6 +211,14 @@ class Trainer:
             gradients = [leaf.grad for leaf in leaves.values()]
             torch.autograd.backward(list(features.values()), gradients)
         return figures
+
+    def _start(self, path: Path) -> None:
+        """Weights from elsewhere; layers that they lack stay new. Raises ValueError for those of another network."""
+        tensors = load_file(path)
+        averaged = {name[4:]: t for name, t in tensors.items() if name.startswith("ema.")}
+        found = self.net.load_state_dict({n: t.float() for n, t in (averaged or tensors).items()}, strict=False)
+        if found.unexpected_keys:
+            raise ValueError(f"{path} is not a clicknet: what is {found.unexpected_keys[0]}?")
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
