@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def train_base(
     data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Training data; see docs/model.md.")],
-    initial: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Initial encoder (safetensors).")],
+    initial: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Encoder to start from.")] = None,
     output: Annotated[Path, typer.Option(help="Checkpoint, log and curves; a run in it is continued.")] = Path(
         "runs/base"
     ),
@@ -23,7 +23,7 @@ def train_base(
     seed: Annotated[int, typer.Option(help="Decides every sample.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 for all cores.")] = 0,
-    start: Annotated[Path | None, typer.Option(exists=True, help="Weights or checkpoint to start from.")] = None,
+    start: Annotated[Path | None, typer.Option(exists=True, help="Model or checkpoint to start from.")] = None,
     model: Annotated[Path | None, typer.Option(help="Also write the averaged weights as a model's folder.")] = None,
 ) -> None:
     """Train clicknet's base weights. Interrupted, even killed, it goes on where it stopped when called again."""
@@ -34,6 +34,8 @@ def train_base(
     from maskloop.learn.base.release import release
     from maskloop.learn.base.train import CHECKPOINT, LOG, Recipe, Trainer
 
+    if initial is None and start is None:
+        raise typer.BadParameter("nothing to start from: give --initial ENCODER.safetensors or --start WEIGHTS")
     if threads:
         torch.set_num_threads(threads)
     trainer = Trainer(data, initial, output, Recipe(hours=hours, seed=seed), device, start)

@@ -91,7 +91,7 @@ class Trainer:
     """
 
     def __init__(
-        self, data: Path, initial: Path, folder: Path, recipe: Recipe, device: str, start: Path | None = None
+        self, data: Path, initial: Path | None, folder: Path, recipe: Recipe, device: str, start: Path | None = None
     ) -> None:
         self.recipe, self.folder, self.data = recipe, folder, data
         cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
@@ -99,7 +99,8 @@ class Trainer:
         self.half = cuda or bool(torch.cpu._is_avx512_bf16_supported())
         torch.manual_seed(recipe.seed)
         self.net = ClickNetwork()
-        self.net.encoder.load_initial(load_file(initial))
+        if initial is not None:
+            self.net.encoder.load_initial(load_file(initial))
         if start is not None:
             self._start(start)
         self.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
