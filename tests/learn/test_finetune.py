@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from maskloop.learn import practice
-from maskloop.learn.finetune import CHECKPOINT, Plan, finetune
+from maskloop.learn.checkpoint import CHECKPOINT
+from maskloop.learn.clicknet_lessons import ClicknetLessons
+from maskloop.learn.finetune import Plan, finetune
 from maskloop.learn.samples import Sample, Target
 from maskloop.learn.views import view_pool
 from maskloop.segment.clicknet_net import ClickNetwork
@@ -54,15 +56,20 @@ def test_a_training_that_was_killed_goes_on_from_its_checkpoint(
             raise Killed
 
     with pytest.raises(Killed):
-        finetune(network, network, lessons, validation, plan, tmp_path, stop)
+        finetune(ClicknetLessons(network, network, lessons, validation), plan, tmp_path, stop)
     notes: list[str] = []
-    course = finetune(network, network, lessons, validation, plan, tmp_path, lambda _, note: notes.append(note))
+    course = finetune(
+        ClicknetLessons(network, network, lessons, validation), plan, tmp_path, lambda _, note: notes.append(note)
+    )
     assert notes[0] == "step 3"
     assert course.step == 4
     assert [row[0] for row in course.curve] == [0, 2, 4]
     assert course.best_value >= (course.curve[0][2] + course.curve[0][3]) / 2
     assert set(course.best) == set(network.decoder.state_dict())
-    other = finetune(network, network, [sample(7)], validation, plan, tmp_path, lambda _, note: notes.append(note))
+    lessons = [sample(7)]
+    other = finetune(
+        ClicknetLessons(network, network, lessons, validation), plan, tmp_path, lambda _, note: notes.append(note)
+    )
     assert other.step == 4
     assert "step 1" in notes
 
@@ -70,16 +77,18 @@ def test_a_training_that_was_killed_goes_on_from_its_checkpoint(
 def test_a_damaged_checkpoint_is_not_believed(network: ClickNetwork, tmp_path: Path) -> None:
     (tmp_path / CHECKPOINT).write_bytes(b"half a file")
     plan = Plan(seconds=600, batch=1, steps=1, exams=1, per_object=1)
-    assert finetune(network, network, [sample(1)], [sample(2)], plan, tmp_path, lambda *_: None).step == 1
+    lessons = ClicknetLessons(network, network, [sample(1)], [sample(2)])
+    assert finetune(lessons, plan, tmp_path, lambda *_: None).step == 1
 
 
 def test_the_start_is_not_changed_and_time_ends_a_training(network: ClickNetwork, tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    course = finetune(network, network, [sample(1)], [sample(2)], Plan(seconds=1e-6), tmp_path, lambda *_: None)
+    lessons = ClicknetLessons(network, network, [sample(1)], [sample(2)])
+    course = finetune(lessons, Plan(seconds=1e-6), tmp_path, lambda *_: None)
     assert course.step == 0
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     with pytest.raises(ValueError, match="no objects"):
-        finetune(network, network, [], [sample(2)], Plan(seconds=1.0), tmp_path, lambda *_: None)
+        finetune(ClicknetLessons(network, network, [], [sample(2)]), Plan(seconds=1.0), tmp_path, lambda *_: None)
 
 
 def test_clicks_go_where_the_mask_is_wrong(network: ClickNetwork) -> None:

@@ -13,8 +13,12 @@ KINDS = ("sam", "sam_hq", "sam2", "sam2_video")
 """``sam2_video`` is what the hub's SAM 2.1 checkpoints say they are."""
 
 
-def save_checkpoint(folder: Path, kind: str, seed: int = 0) -> None:
-    """config.json and model.safetensors of a network of the given kind, a few hundred kB."""
+def save_checkpoint(folder: Path, kind: str, seed: int = 0, lively: bool = False) -> None:
+    """config.json and model.safetensors of a network of the given kind, a few hundred kB.
+
+    transformers begins with weights so small that hardly anything of the image or the prompt gets through layers
+    this narrow; ``lively`` makes them large enough to be learned from.
+    """
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(seed)
@@ -84,13 +88,18 @@ def save_checkpoint(folder: Path, kind: str, seed: int = 0) -> None:
             model = transformers.SamHQModel(transformers.SamHQConfig(**parts))
         else:
             model = transformers.SamModel(transformers.SamConfig(**parts))
+    if lively:
+        with torch.no_grad():
+            for weight in model.parameters():
+                if weight.dim() > 1:
+                    weight.normal_(0, weight[0].numel() ** -0.5)
     model.save_pretrained(folder)
 
 
-def save_model(root: Path, kind: str, name: str = "") -> Path:
+def save_model(root: Path, kind: str, name: str = "", lively: bool = False) -> Path:
     """A model's folder: a checkpoint and its card."""
     folder = root / (name or kind.replace("_", "-"))
-    save_checkpoint(folder, kind)
+    save_checkpoint(folder, kind, lively=lively)
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     files = {"model.safetensors": digest, "config.json": ""}
     write_card(folder, Card(folder.name, "sam", "Apache-2.0", "tiny, random", files=files))

@@ -17,6 +17,7 @@ from maskloop.segment.embeddings import EmbeddingCache, pack, unpack  # noqa: E4
 from maskloop.segment.postprocess import clean  # noqa: E402
 from maskloop.segment.prompt import Box, Image, Mask, Point, Prompt, Scribble  # noqa: E402
 from maskloop.segment.sam import DECODER, SamSegmenter, device  # noqa: E402
+from maskloop.segment.segmenter import Embedding  # noqa: E402
 from tests.segment.checkpoints import KINDS, save_checkpoint, save_model  # noqa: E402
 
 
@@ -206,6 +207,7 @@ def test_a_decoder_learns_on_cached_embeddings_and_the_encoder_stays(
     write_card(folder, Card("retrained", "sam", "Apache-2.0", "tiny", base=base, files={DECODER: digest}))
     retrained = Catalog(models).load(folder, device="cpu")
     assert retrained.encoder == sam.encoder
+    assert retrained.net.model.vision_encoder is sam.net.model.vision_encoder, "the encoder is in memory once"  # type: ignore[attr-defined]
     again = cache.get("content", retrained, lambda: pytest.fail("encoded again"))
     with torch.inference_mode():
         ours, _ = sam.net(features, points=torch.from_numpy(places)[None], labels=torch.from_numpy(labels)[None])
@@ -214,6 +216,26 @@ def test_a_decoder_learns_on_cached_embeddings_and_the_encoder_stays(
         )
     torch.testing.assert_close(ours, theirs)
     assert retrained.decode(again, PROMPTS["click"]).mask.shape == (90, 150)
+
+
+def test_a_twin_has_a_decoder_of_its_own(sam: SamSegmenter) -> None:
+    twin = sam.net.twin()
+    assert twin.model.vision_encoder is sam.net.model.vision_encoder
+    ours, theirs = dict(sam.net.decoder()), dict(twin.decoder())
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert not {id(value) for value in ours.values()} & {id(value) for value in theirs.values()}
+
+
+def test_an_embedding_s_maps_are_channels_by_rows_by_columns_and_its_tokens_are_not_taken_for_one(models: Path) -> None:
+    sam = load(models, "sam_hq")
+    embedding = sam.encode(picture())
+    assert embedding.arrays["image"].shape == (32, 8, 8)
+    assert embedding.arrays["early"].shape == (64, 16)
+    arrays = {**embedding.arrays, "early": embedding.arrays["early"].reshape(8, 8, 16)}
+    kept_before = Embedding(arrays, embedding.size, embedding.encoder)
+    ours, theirs = (sam.decode(one, PROMPTS["clicks"]).mask for one in (embedding, kept_before))
+    np.testing.assert_array_equal(ours, theirs)
 
 
 def test_a_decoder_of_another_architecture_is_refused(models: Path, tmp_path: Path) -> None:

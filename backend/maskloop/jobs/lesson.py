@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,21 +17,15 @@ from maskloop.jobs.material import embed, weights_of
 from maskloop.jobs.proposals import write_signatures
 from maskloop.jobs.run import Run
 from maskloop.jobs.submissions import config_labels
+from maskloop.jobs.teaching import Taught, keep_weights, teach, write_candidate
 from maskloop.learn import exam, propose, uncertainty
-from maskloop.learn.finetune import Course, Plan, finetune
 from maskloop.learn.gate import Score, judge
-from maskloop.learn.network import load_network, save_decoder
 from maskloop.learn.report import BeforeAfter, Report
 from maskloop.learn.samples import HOLDOUT, TRAIN, Collected, Sample
 from maskloop.learn.standing import Standing
 from maskloop.learn.versions import LIVE
-from maskloop.segment.card import read_card, sha256, write_card
 from maskloop.segment.segmenter import Segmenter
 
-VALIDATION_SHARE = 0.2
-SECONDS_PER_IMAGE = 6.0
-SHARE_OF_TIME = 0.45
-"""Of a training's time, what teaching the decoder may take; the rest is for examining and proposals."""
 EXAM_TIME = 0.1
 """Of a training's time, what examining the candidate may take; the other versions take about as long, once."""
 
@@ -56,10 +49,15 @@ def learn(run: Run, collected: Collected, trained: Sequence[Sample], held: Seque
     current_folder = run.bench.versions.folder(current) or base_folder
     candidate = run.folder / "candidate"
 
-    course = _teach(run, trained, current_folder, base_folder)
-    _write_candidate(run, candidate, current_folder, course)
-    folders = {run.name: candidate, current: current_folder, base: base_folder}
-    segmenters = {version: run.bench.catalog.load(folder, device="cpu") for version, folder in folders.items()}
+    folders = {current: current_folder, base: base_folder}
+    models = {
+        version: Taught(folder, run.bench.catalog.load(folder, device="cpu")) for version, folder in folders.items()
+    }
+    course = teach(run, trained, models[current], models[base])
+    write_candidate(run, candidate, current_folder, course)
+    folders = {run.name: candidate, **folders}
+    segmenters = {version: one.segmenter for version, one in models.items()}
+    segmenters = {run.name: run.bench.catalog.load(candidate, device="cpu"), **segmenters}
     scores, asked = _examine(run, segmenters, folders, held)
     verdict = judge(scores[run.name], scores[current], scores[base], run.seed)
 
@@ -72,7 +70,7 @@ def learn(run: Run, collected: Collected, trained: Sequence[Sample], held: Seque
     standing = _in_config(standing, config_labels(run.ledger.label_config(run.project)))
     if not verdict.promote and (gain := _gain(standing, propose.standing(current_folder))):
         # Clicks stay as they are; the version is worth having for its proposals.
-        _copy_weights(current_folder, candidate)
+        keep_weights(models[current], candidate)
         reasons = (gain, *(f"clicks stay as they are: {reason}" for reason in verdict.reasons))
         verdict = dataclasses.replace(verdict, promote=True, reasons=reasons)
     proposer.save(candidate, standing)
@@ -95,20 +93,6 @@ def learn(run: Run, collected: Collected, trained: Sequence[Sample], held: Seque
         proposals={label: dataclasses.asdict(one) for label, one in standing.items()},
     )
     return Learned(run.name, candidate, report, _before_after(run, asked, segmenters[current], segmenters[run.name]))
-
-
-def _teach(run: Run, trained: Sequence[Sample], current: Path, base: Path) -> Course:
-    count = max(1, round(VALIDATION_SHARE * len(trained)))
-    seconds = min(60 + SECONDS_PER_IMAGE * len(trained), SHARE_OF_TIME * 60 * run.settings.train_minutes)
-    return finetune(
-        load_network(current),
-        load_network(base),
-        trained[count:],
-        trained[:count],
-        Plan(seconds=seconds, seed=run.seed),
-        run.folder,
-        lambda progress, note: run.report(0.1 + 0.4 * progress, note),
-    )
 
 
 def _examine(
@@ -158,24 +142,6 @@ def _before_after(run: Run, asked: Sequence[exam.Question], before: Segmenter, a
         _, new, new_iou = next(exam.corrected(after, embedding, truth, 1))
         shown.append(BeforeAfter(sample.pixels, truth, prompt.points[0], old, new, old_iou, new_iou))
     return shown
-
-
-def _write_candidate(run: Run, folder: Path, start: Path, course: Course) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    save_decoder(start, course.best, folder)
-    card = read_card(start)
-    files = {name: sha256(folder / name) for name in card.weights}
-    description = f"{card.name} retrained on the submissions of project {run.project}"
-    write_card(folder, dataclasses.replace(card, files=files, description=description, metrics={}))
-
-
-def _copy_weights(source: Path, folder: Path) -> None:
-    card = read_card(source)
-    for name in card.weights:
-        shutil.copyfile(source / name, folder / name)
-    files = {name: card.files[name] for name in card.weights}
-    write_card(folder, dataclasses.replace(card, files=files))
 
 
 def _used(samples: Sequence[Sample]) -> list[tuple[str, int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from maskloop.jobs.submissions import config_labels
@@ -12,9 +13,9 @@ from maskloop.labelstudio.images import ImageError, LoadedImage
 from maskloop.learn import samples as samples_of
 from maskloop.learn.samples import TRAINING_SIDE, Collected, Sample
 from maskloop.ledger import Ledger
-from maskloop.segment.card import read_card
+from maskloop.segment.card import read_card, sha256
 from maskloop.segment.prompt import Image, Mask
-from maskloop.segment.segmenter import Embedding, Segmenter
+from maskloop.segment.segmenter import Embedding, Scaling, Segmenter
 from maskloop.settings import Settings
 
 
@@ -45,14 +46,28 @@ def collect(
 
 
 def embed(bench: Workbench, sample: Sample, segmenter: Segmenter) -> Embedding:
-    """The embedding of a sample: the one that answered the annotator's clicks, unless the image was made smaller."""
+    """The embedding of a sample: the one that answered the annotator's clicks where that fits.
+
+    It does not if the image was made smaller since, unless the encoder sees all images at one size.
+    """
     height, width = sample.pixels.shape[:2]
     smaller = max(height, width) >= TRAINING_SIDE
+    if smaller and isinstance(segmenter, Scaling):
+        with suppress(_NotCached):
+            return segmenter.at_size(bench.embeddings.get(sample.content, segmenter, _not_cached), (height, width))
     content = f"{sample.content}@{width}x{height}" if smaller else sample.content
     return bench.embedding(LoadedImage(sample.pixels, content), segmenter, Timings())
+
+
+class _NotCached(Exception):
+    """Nobody has the embedding."""
+
+
+def _not_cached() -> Image:
+    raise _NotCached
 
 
 def weights_of(folder: Path) -> str:
     """A few digits that stand for the weights in a model's folder."""
     card = read_card(folder)
-    return "".join(card.files[name][:16] for name in card.weights)
+    return "".join((card.files[name] or sha256(folder / name))[:16] for name in card.weights)

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 LEAST_TRAINED = 3
 """Images to train on below which there is nothing to generalise from."""
 
-TRAINABLE = frozenset({"clicknet"})
+TRAINABLE = frozenset({"clicknet", "sam"})
 """Families whose decoder can be retrained."""
 
 VERSIONS_KEPT = 20

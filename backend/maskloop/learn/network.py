@@ -1,15 +1,20 @@
-"""clicknet's network from a model's folder, and a retrained decoder back into one."""
+"""clicknet's network from a model's folder, and a retrained decoder of any family in a folder that can be served."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from maskloop.segment.card import read_card
+from maskloop.segment.card import read_card, sha256, write_card
 from maskloop.segment.clicknet_net import ClickNetwork
+from maskloop.segment.sam import DECODER, TAUGHT_ON, weights_digest
+
+SAM = "sam"
 
 
 def load_network(folder: Path) -> ClickNetwork:
@@ -19,7 +24,23 @@ def load_network(folder: Path) -> ClickNetwork:
     return network
 
 
-def save_decoder(start: Path, decoder: dict[str, Tensor], folder: Path) -> None:
+def save_version(start: Path, decoder: Mapping[str, Tensor], folder: Path, description: str) -> None:
+    """Write the model of ``start`` with another decoder: its weights and its card."""
+    card = read_card(start)
+    if card.family == SAM:
+        # Its encoder is large and stays where it is: the card names the model that has it.
+        save_file({name: value.contiguous() for name, value in decoder.items()}, folder / DECODER)
+        options = card.options if card.base else {**card.options, TAUGHT_ON: weights_digest(start)}
+        card = dataclasses.replace(
+            card, base=card.base or card.name, files={DECODER: ""}, source="", revision="", options=options
+        )
+    else:
+        _save_whole(start, decoder, folder)
+    files = {name: sha256(folder / name) for name in card.weights}
+    write_card(folder, dataclasses.replace(card, files=files, description=description, metrics={}))
+
+
+def _save_whole(start: Path, decoder: Mapping[str, Tensor], folder: Path) -> None:
     """The weights of ``start`` with another decoder, in the precision and under the file name of ``start``."""
     source = _weights(start)
     with safe_open(source, "pt") as file:

@@ -11,7 +11,8 @@ import hashlib
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from weakref import WeakKeyDictionary
+from pathlib import Path
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 import torch
@@ -31,6 +32,8 @@ from maskloop.segment.segmenter import Embedding, Prediction
 DECODER = "decoder.safetensors"
 """The weights file of a version that was retrained on a base model."""
 WEIGHTS = "model.safetensors"
+TAUGHT_ON = "taught_on"
+"""The option of a version's card with the sha256 of the base weights it was retrained on."""
 REMEMBERED = 64
 """Answers kept per embedding; one takes 128 kB."""
 
@@ -46,10 +49,13 @@ class Answer:
 class SamSegmenter:
     """Any of the family. Safe from several threads; keeps nothing of an image but what hangs on its embedding."""
 
-    def __init__(self, name: str, encoder: str, net: SamNet, device: torch.device) -> None:
+    def __init__(
+        self, name: str, encoder: str, net: SamNet, device: torch.device, original: SamNet | None = None
+    ) -> None:
         self.name = name
         self.encoder = encoder
         self.net = net.to(device)
+        self._original = original  # alive as long as somebody uses its encoder
         self.device = device
         self.half = half_precision(device)
         self._memory: WeakKeyDictionary[Embedding, OrderedDict[str, Answer]] = WeakKeyDictionary()
@@ -83,6 +89,10 @@ class SamSegmenter:
             name: torch.from_numpy(array.astype(np.float32))[None].to(self.device)
             for name, array in embedding.arrays.items()
         }
+
+    def at_size(self, embedding: Embedding, size: tuple[int, int]) -> Embedding:
+        """The embedding of the same image at another ``size`` (height, width): the encoder sees one size only."""
+        return replace(embedding, size=size)
 
     def _answer(self, embedding: Embedding, frame: Frame, prompt: Prompt) -> Answer | None:
         """The answer to a prompt, None when nothing in it says where the object is."""
@@ -153,14 +163,43 @@ def load(source: Source) -> SamSegmenter:
     home = source.base or source.folder
     if source.threads:
         torch.set_num_threads(source.threads)
-    net = read_net(home)
+    digest = weights_digest(home)
+    where = device(source.device)
+    original = _original(home, digest, where)
+    net = original.twin()
     if source.base is not None:
+        if source.card.options.get(TAUGHT_ON, digest) != digest:
+            raise ModelError(
+                f"{source.folder} was retrained on other weights of {source.card.base} than are in {home} now: "
+                "bring those back, or serve another version"
+            )
         try:
             net.load_decoder(load_file(source.folder / DECODER))
         except (OSError, SafetensorError) as error:
             raise ModelError(f"{source.folder / DECODER} cannot be read: {error}") from None
-    digest = read_card(home).files.get(WEIGHTS) or sha256(home / WEIGHTS)
-    return SamSegmenter(source.card.name, f"{net.kind}-{net.side}-{digest[:16]}", net, device(source.device))
+    return SamSegmenter(source.card.name, f"{net.kind}-{net.side}-{digest[:16]}", net, where, original)
+
+
+def weights_digest(home: Path) -> str:
+    """The sha256 of a base model's weights. Raises ModelError when they are not there."""
+    try:
+        return read_card(home).files.get(WEIGHTS) or sha256(home / WEIGHTS)
+    except FileNotFoundError:
+        raise ModelError(f"{home / WEIGHTS} is missing") from None
+
+
+_originals: WeakValueDictionary[tuple[Path, str, torch.device], SamNet] = WeakValueDictionary()
+_reading = threading.Lock()
+
+
+def _original(home: Path, digest: str, where: torch.device) -> SamNet:
+    """The network in a base model's folder, read once for all of its versions in use: they share the encoder."""
+    with _reading:
+        key = (home.resolve(), digest, where)
+        net = _originals.get(key)
+        if net is None:
+            net = _originals[key] = read_net(home).to(where)
+        return net
 
 
 def device(name: str) -> torch.device:

@@ -7,6 +7,7 @@ Their image processors need torchvision and are not used; what they do is a few 
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -60,7 +61,8 @@ class SamNet(nn.Module):
                 return {"image": image, "middle": middle, "fine": fine}
             if self.kind == "sam_hq":
                 image, early = self.model.get_image_embeddings(pixels)
-                return {"image": image, "early": early[0]}
+                # Tokens x channels: as rows x columns x channels it would be taken for a stack of maps.
+                return {"image": image, "early": early[0].flatten(1, 2)}
             return {"image": self.model.get_image_embeddings(pixels)}
 
     def forward(
@@ -92,7 +94,9 @@ class SamNet(nn.Module):
         if self.kind == "sam2":
             return {"image_embeddings": [features["fine"], features["middle"], features["image"]]}
         if self.kind == "sam_hq":
-            return {"image_embeddings": features["image"], "intermediate_embeddings": [features["early"]]}
+            image, early = features["image"], features["early"]
+            early = early.reshape(len(early), *image.shape[-2:], -1)
+            return {"image_embeddings": image, "intermediate_embeddings": [early]}
         return {"image_embeddings": features["image"]}
 
     def decoder(self) -> Iterator[tuple[str, nn.Parameter]]:
@@ -102,6 +106,11 @@ class SamNet(nn.Module):
             fixed = name.startswith(AT_ENCODING) or "shared_embedding" in name
             if name.startswith(("mask_decoder.", "prompt_encoder.")) and not fixed:
                 yield name, parameter
+
+    def twin(self) -> SamNet:
+        """A copy with a decoder of its own; the encoder, nearly all of the weights, is the same one."""
+        encoder = self.model.vision_encoder
+        return copy.deepcopy(self, {id(encoder): encoder})
 
     def load_decoder(self, tensors: Mapping[str, Tensor]) -> None:
         """Put a retrained decoder in place. Raises ModelError when it is not this architecture's."""

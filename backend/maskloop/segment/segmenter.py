@@ -40,6 +40,15 @@ class Prediction:
 
 
 @runtime_checkable
+class Scaling(Protocol):
+    """What a segmenter offers whose encoder sees an image at one size only, whatever size the image has."""
+
+    def at_size(self, embedding: Embedding, size: tuple[int, int]) -> Embedding:
+        """The embedding of the same image at another ``size`` (height, width)."""
+        ...
+
+
+@runtime_checkable
 class Segmenter(Protocol):
     """A promptable model. Methods are pure: no "current image" is ever kept between calls."""
 

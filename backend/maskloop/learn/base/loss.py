@@ -16,6 +16,13 @@ def click_loss(
     and ``band`` (see :func:`edge_band`) B x 1 x H x W in {0, 1}; ``ambiguous`` B bool: where a
     prompt can mean several things, the best mask alone is taught; elsewhere all are.
     """
+    masks, iou = mask_loss(logits, truth, valid, band, ambiguous)
+    judging = functional.binary_cross_entropy_with_logits(judged, iou, reduction="none").mean(1)
+    return (masks + 0.5 * judging).mean(), iou
+
+
+def mask_loss(logits: Tensor, truth: Tensor, valid: Tensor, band: Tensor, ambiguous: Tensor) -> tuple[Tensor, Tensor]:
+    """The loss of the masks alone, B, and the true IoU of each, B x K; the arguments are :func:`click_loss`'s."""
     error = functional.binary_cross_entropy_with_logits(logits, truth.expand_as(logits), reduction="none")
     near = (error * band).sum((2, 3)) / (band.sum((2, 3)) + 1)
     each = normalised_focal(error, valid) + soft_iou(logits, truth, valid) + 0.4 * near
@@ -24,8 +31,7 @@ def click_loss(
     share = torch.where(ambiguous[:, None], 0.88 * best + 0.04, torch.full_like(each, 1.0 / masks))
     with torch.no_grad():
         iou = hard_iou(logits, truth, valid)
-    judging = functional.binary_cross_entropy_with_logits(judged, iou, reduction="none").mean(1)
-    return ((each * share).sum(1) + 0.5 * judging).mean(), iou
+    return (each * share).sum(1), iou
 
 
 def normalised_focal(error: Tensor, valid: Tensor, gamma: float = 2.0) -> Tensor:

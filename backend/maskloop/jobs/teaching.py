@@ -1,0 +1,74 @@
+"""Teaching the decoder, for each family of models that has one to teach."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from maskloop.jobs.material import embed
+from maskloop.jobs.run import Run
+from maskloop.learn import sam_lessons
+from maskloop.learn.checkpoint import Course, state
+from maskloop.learn.clicknet_lessons import ClicknetLessons
+from maskloop.learn.finetune import Plan, finetune
+from maskloop.learn.network import load_network, save_version
+from maskloop.learn.sam_lessons import SamLessons
+from maskloop.learn.samples import Sample
+from maskloop.segment.card import read_card, write_card
+from maskloop.segment.sam import SamSegmenter
+from maskloop.segment.segmenter import Segmenter
+
+VALIDATION_SHARE = 0.2
+SECONDS = 60.0
+SECONDS_PER_IMAGE = 6.0
+SAM_TIMES = 4.0
+"""How much longer a SAM is taught, if the time allows: one of its steps takes seconds."""
+SHARE_OF_TIME = 0.45
+"""Of a training's time, what teaching the decoder may take; the rest is for examining and proposals."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Taught:
+    """A model: the folder it is in, and the segmenter it is."""
+
+    folder: Path
+    segmenter: Segmenter
+
+
+def teach(run: Run, trained: Sequence[Sample], current: Taught, base: Taught) -> Course:
+    """The decoder that did best on a fifth of the images, which it was not taught with."""
+    count = max(1, round(VALIDATION_SHARE * len(trained)))
+    validation, train = trained[:count], trained[count:]
+    seconds, most = SECONDS + SECONDS_PER_IMAGE * len(trained), SHARE_OF_TIME * 60 * run.settings.train_minutes
+
+    def report(progress: float, note: str) -> None:
+        run.report(0.1 + 0.4 * progress, note)
+
+    if isinstance(current.segmenter, SamSegmenter) and isinstance(base.segmenter, SamSegmenter):
+        look = partial(embed, run.bench, segmenter=current.segmenter)
+        lessons = SamLessons(current.segmenter, base.segmenter, train, validation, look)
+        return finetune(lessons, sam_lessons.plan(min(SAM_TIMES * seconds, most), run.seed), run.folder, report)
+    views = ClicknetLessons(load_network(current.folder), load_network(base.folder), train, validation)
+    return finetune(views, Plan(seconds=min(seconds, most), seed=run.seed), run.folder, report)
+
+
+def write_candidate(run: Run, folder: Path, start: Path, course: Course) -> None:
+    """A fresh folder with the model of ``start`` and the decoder that was taught."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    description = f"{read_card(start).name} retrained on the submissions of project {run.project}"
+    save_version(start, course.best, folder, description)
+
+
+def keep_weights(current: Taught, folder: Path) -> None:
+    """Put the weights of the current model in place of those that were taught."""
+    card = read_card(current.folder)
+    if isinstance(current.segmenter, SamSegmenter):
+        save_version(current.folder, state(dict(current.segmenter.net.decoder())), folder, card.description)
+        return
+    for name in card.weights:
+        shutil.copyfile(current.folder / name, folder / name)
+    write_card(folder, dataclasses.replace(card, files={name: card.files[name] for name in card.weights}))

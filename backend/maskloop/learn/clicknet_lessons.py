@@ -1,0 +1,110 @@
+"""clicknet's curriculum: views of the objects at many scales, which the encoder sees once."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from maskloop.learn import practice
+from maskloop.learn.base.loss import click_loss, edge_band, hard_iou
+from maskloop.learn.curriculum import Chosen, Curriculum, Report, Weights
+from maskloop.learn.samples import Sample
+from maskloop.learn.views import View, view_pool
+from maskloop.segment.clicknet_decoder import Decoder
+from maskloop.segment.clicknet_net import ClickNetwork
+
+LEAST_VIEWS = 24
+"""Views that are made however long it takes."""
+EXAM_VIEWS = 28
+"""Validation objects; three clicks on each, several times, must not take the time that learning needs."""
+
+
+class ClicknetLessons(Curriculum[Decoder]):
+    """Views cut from the samples, turned and tinted, with the features of ``start``'s encoder."""
+
+    def __init__(
+        self, start: ClickNetwork, base: ClickNetwork, train: Sequence[Sample], validation: Sequence[Sample]
+    ) -> None:
+        super().__init__(start.decoder, base.decoder, train, validation)
+        self._encoder = start.encoder
+        self._pool: list[View] = []
+        self._exam: list[View] = []
+
+    @property
+    def size(self) -> int:
+        return len(self._pool)
+
+    @property
+    def judges(self) -> int:
+        return len(self._exam)
+
+    def prepare(self, per_object: int, seed: int, until: float, report: Report) -> None:
+        wanted = max(1, per_object * sum(len(sample.targets) for sample in self.train))
+        for view in view_pool(self._encoder, self.train, per_object, seed, augment=True):
+            self._pool.append(view)
+            if len(self._pool) % 25 == 0:
+                report(min(1.0, len(self._pool) / wanted), f"looked at {len(self._pool)} views")
+            # Every object comes once before any comes twice: on a busy machine fewer views are enough.
+            if len(self._pool) >= LEAST_VIEWS and time.monotonic() > until:
+                break
+        self._exam += view_pool(self._encoder, self.validation, 1, seed + 1, augment=False, most=EXAM_VIEWS)
+
+    def pupil(self, of: Decoder) -> Decoder:
+        return copy.deepcopy(of).train()
+
+    def weights(self, of: Decoder) -> Weights:
+        return dict(of.named_parameters())
+
+    def lesson(self, pupil: Decoder, chosen: Chosen, rng: np.random.Generator) -> Tensor:
+        exercise = practice.begin([self._pool[k] for k in chosen], rng)
+        rounds = int(rng.choice([1, 2, 3, 4, 6], p=[0.4, 0.25, 0.15, 0.1, 0.1]))
+        for _ in range(rounds - 1):
+            practice.click(exercise, rng)
+            with torch.no_grad():
+                logits, judged = practice.answer(pupil, exercise)
+            practice.feed_back(exercise, logits, judged)
+        practice.click(exercise, rng)
+        logits, judged = practice.answer(pupil, exercise)
+        valid = torch.ones_like(exercise.truth)
+        band = edge_band(exercise.truth, valid)
+        loss: Tensor = click_loss(logits, judged, exercise.truth, valid, band, exercise.ambiguous)[0]
+        return loss
+
+    def reminder(self, pupil: Decoder, frozen: Decoder, chosen: Chosen, rng: np.random.Generator) -> Tensor:
+        views = [self._pool[k] for k in chosen]
+        exercise = practice.begin(views, rng, boxes=0.0)
+        for k, view in enumerate(views):
+            rows, columns = np.nonzero(~view.mask)
+            for _ in range(int(rng.integers(1, 3))):
+                pick = int(rng.integers(len(rows)))
+                exercise.points[k].append((float(columns[pick]), float(rows[pick]), 1.0))
+        with torch.no_grad():
+            wanted, confidence = practice.answer(frozen, exercise)
+        logits, judged = practice.answer(pupil, exercise)
+        masks = functional.binary_cross_entropy_with_logits(logits, wanted.sigmoid())
+        masks = masks - functional.binary_cross_entropy_with_logits(wanted, wanted.sigmoid())
+        return masks + functional.mse_loss(judged.sigmoid(), confidence.sigmoid())
+
+    def examine(self, pupil: Decoder) -> tuple[float, float]:
+        was_training = pupil.training
+        pupil.eval()
+        after: dict[int, list[float]] = {1: [], 3: []}
+        with torch.inference_mode():
+            for k in range(0, len(self._exam), 16):
+                exercise = practice.begin(self._exam[k : k + 16], np.random.default_rng(0), boxes=0.0)
+                for number in (1, 2, 3):
+                    practice.click(exercise, None)
+                    logits, judged = practice.answer(pupil, exercise)
+                    practice.feed_back(exercise, logits, judged)
+                    if number in after:
+                        everywhere = torch.ones_like(exercise.truth)
+                        scored = hard_iou(exercise.previous - 0.5, exercise.truth, everywhere)
+                        after[number] += scored[:, 0].tolist()
+        pupil.train(was_training)
+        return float(np.mean(after[1])), float(np.mean(after[3]))
