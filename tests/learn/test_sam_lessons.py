@@ -143,6 +143,19 @@ def test_time_that_is_over_still_leaves_something_to_learn_from(sam: SamSegmente
     assert cache.encoded == 4, "three to train on, one to judge by"
 
 
+def test_more_images_than_memory_holds_are_drawn_from_anew_in_every_training(
+    sam: SamSegmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maskloop.learn.sam_lessons.MOST_BYTES", 0)
+    seen = set()
+    for seed in range(6):
+        cache = Cache(sam)
+        lessons(sam, cache).prepare(1, seed, float("inf"), lambda *_: None)
+        assert cache.encoded == 2 + 3
+        seen |= set(cache.kept)
+    assert seen >= {"1", "2", "3", "4", "5"}
+
+
 def test_clicks_are_those_of_an_annotator_who_is_served(sam: SamSegmenter) -> None:
     """Click for click the same answers as the segmenter's own, for the same clicks."""
     one = sample(3)

@@ -27,8 +27,8 @@ from maskloop.segment.segmenter import Embedding
 
 LEAST_IMAGES = 3
 """Images that are trained on however long the encoder takes for those that no cache has."""
-MOST_BYTES = 768_000_000
-"""Of the embeddings that are kept at hand: about 90 images of SAM 2.1, 370 of SAM."""
+MOST_BYTES = 512_000_000
+"""Of the embeddings that are kept at hand: about 60 images of SAM 2.1, 250 of SAM; each training draws its own."""
 EXAM_SCENES = 12
 """Validation objects; a click takes ten times as long as clicknet's."""
 EXAM_PER_IMAGE = 3
@@ -85,7 +85,8 @@ class SamLessons(Curriculum[SamNet]):
             taken += embedding.nbytes
             self._exam += self._scenes(sample, embedding)[:EXAM_PER_IMAGE]
         self._exam = self._exam[:EXAM_SCENES]
-        for number, sample in enumerate(self.train):
+        order = np.random.default_rng(seed).permutation(len(self.train))
+        for number, sample in enumerate(self.train[k] for k in order):
             if number >= LEAST_IMAGES and (taken > MOST_BYTES or time.monotonic() > until):
                 break
             embedding = self._embed(sample)
