@@ -23,6 +23,7 @@ from maskloop.segment.catalog import Catalog
 from maskloop.segment.prompt import Point, Prompt
 from maskloop.settings import Settings
 from tests.jobs.learning_project import PROJECT, settings, submit
+from tests.segment.checkpoints import save_model
 
 NEEDS_WEIGHTS = pytest.mark.skipif(
     "clicknet" not in Catalog(Settings().models_dir).names(), reason="models/clicknet is missing"
@@ -160,11 +161,14 @@ def test_a_training_that_takes_too_much_memory_is_ended(tmp_path: Path, ledger: 
     assert "MASKLOOP_TRAIN_MEMORY_MB" in ledger.training(training.id).note  # type: ignore[union-attr]
 
 
-@NEEDS_WEIGHTS
+@pytest.mark.parametrize("model", [pytest.param("clicknet", marks=NEEDS_WEIGHTS), "sam2"])
 @pytest.mark.slow
-def test_a_killed_training_is_done_once_and_whole(tmp_path: Path, ledger: Ledger) -> None:
+def test_a_killed_training_is_done_once_and_whole(tmp_path: Path, ledger: Ledger, model: str) -> None:
     """Kill -9 the training's process again and again, at points spread over its whole way."""
     set_up = settings(tmp_path)
+    if model != "clicknet":
+        save_model(tmp_path / "models", model)
+        set_up = settings(tmp_path, model=model, models_dir=tmp_path / "models")
     submit(tmp_path, ledger, 8)
     found = versions(set_up)
     training = ledger.request_training(PROJECT, "Start Training")
