@@ -61,7 +61,7 @@ def test_a_training_that_was_killed_goes_on_from_its_checkpoint(
     course = finetune(
         ClicknetLessons(network, network, lessons, validation), plan, tmp_path, lambda _, note: notes.append(note)
     )
-    assert notes[0] == "step 3"
+    assert next(note for note in notes if note.startswith("step")) == "step 3"
     assert course.step == 4
     assert [row[0] for row in course.curve] == [0, 2, 4]
     assert course.best_value >= (course.curve[0][2] + course.curve[0][3]) / 2

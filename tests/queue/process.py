@@ -15,6 +15,7 @@ from typing import Any
 from maskloop.queue import wire
 from maskloop.queue.affinity import live_workers
 from maskloop.queue.job import Handlers, JobError, Payload, Result
+from maskloop.queue.pauses import let_clicks_pass
 
 
 class OutOfMemoryError(RuntimeError):
@@ -34,6 +35,16 @@ def handlers(ran: Path) -> Handlers:
         note(payloads)
         time.sleep(max(payload.get("seconds", 0.0) for payload in payloads))
         return [{"n": payload["n"], "pid": os.getpid()} for payload in payloads]
+
+    def parts(payloads: Sequence[Payload]) -> list[Result | Exception]:
+        """A long job that pauses until its mark appears, or for ten seconds."""
+        note(payloads)
+        until = time.monotonic() + 10
+        while time.monotonic() < until and not Path(payloads[0]["until"]).exists():
+            let_clicks_pass()
+            time.sleep(0.02)
+        note(payloads)
+        return [{"n": payload["n"]} for payload in payloads]
 
     def refuse(payloads: Sequence[Payload]) -> list[Result | Exception]:
         return [JobError("the image is not reachable") for _ in payloads]
@@ -68,6 +79,7 @@ def handlers(ran: Path) -> Handlers:
 
     return {
         "echo": echo,
+        "parts": parts,
         "refuse": refuse,
         "nonsense": nonsense,
         "die": die,

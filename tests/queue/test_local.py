@@ -8,6 +8,7 @@ import pytest
 
 from maskloop.queue.job import Busy, Expired, Job, JobError, Priority, Superseded
 from maskloop.queue.local import LocalQueue
+from maskloop.queue.pauses import let_clicks_pass
 
 
 class Gate:
@@ -45,12 +46,14 @@ def queue(gate: Gate) -> Iterator[LocalQueue]:
     queue.close()
 
 
-def in_background(queue: LocalQueue, job: Job, deadline: float = 10) -> tuple[threading.Thread, list[object]]:
+def in_background(
+    queue: LocalQueue, job: Job, deadline: float = 10, priority: Priority = Priority.INTERACTIVE
+) -> tuple[threading.Thread, list[object]]:
     answers: list[object] = []
 
     def run() -> None:
         try:
-            answers.append(queue.call(job, deadline))
+            answers.append(queue.call(job, deadline, priority))
         except JobError as error:
             answers.append(error)
 
@@ -79,6 +82,35 @@ def test_a_click_goes_before_prepare_and_batch(queue: LocalQueue, gate: Gate) ->
     queue.close()
     assert answers == [{"n": "click"}]
     assert gate.ran == ["running", "click", "prepare", "batch"]
+
+
+def test_a_click_is_answered_in_the_pause_of_a_batch_job() -> None:
+    ran: list[str] = []
+    paused, waits = threading.Event(), threading.Event()
+
+    def long(payloads: Sequence[dict[str, Any]]) -> list[dict[str, Any] | Exception]:
+        ran.append("begins")
+        paused.set()
+        assert waits.wait(10)
+        let_clicks_pass()
+        ran.append("ends")
+        return [{} for _ in payloads]
+
+    def click(payloads: Sequence[dict[str, Any]]) -> list[dict[str, Any] | Exception]:
+        ran.append("click")
+        return [{} for _ in payloads]
+
+    queue = LocalQueue({"long": long, "click": click})
+    batch = in_background(queue, Job("long", {}), priority=Priority.BATCH)
+    assert paused.wait(5)
+    clicks = [in_background(queue, Job("click", {"n": n}, group=str(n))) for n in range(2)]
+    wait_for_depth(queue, "interactive", 2)
+    queue.enqueue(Job("click", {}), Priority.PREPARE)
+    waits.set()
+    for thread, _ in (batch, *clicks):
+        thread.join(5)
+    queue.close()
+    assert ran == ["begins", "click", "click", "ends", "click"]
 
 
 def test_a_newer_prompt_supersedes_only_its_own_older_ones(queue: LocalQueue, gate: Gate) -> None:

@@ -153,6 +153,25 @@ def test_any_other_device_error_ends_the_process_and_loses_no_batch_job(
         queue.call(Job("break", {"n": 2, "until": str(tmp_path / "broken again")}), 10)
 
 
+def test_a_click_is_answered_in_the_pause_of_a_batch_job(
+    url: str, tmp_path: Path, client: redis.Redis, start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    queue = RedisQueue(url)
+    job = Job("parts", {"n": "batch", "until": str(tmp_path / "end")})
+    batch, answers = in_background(queue, job, 60, Priority.BATCH)
+    wait_until(lambda: worker.ran() == [["batch"]])
+    for n in (1, 2):
+        assert queue.call(Job("echo", {"n": n}), 8)["n"] == n
+    assert worker.ran() == [["batch"], [1], [2]]
+    assert client.hlen(wire.PENDING) == 1
+    (tmp_path / "end").touch()
+    batch.join(20)
+    assert answers == [{"n": "batch"}]
+    assert worker.ran() == [["batch"], [1], [2], ["batch"]]
+    assert queue.call(Job("echo", {"n": 3}), 8)["n"] == 3
+
+
 def test_clicks_on_an_image_meet_at_one_worker(
     url: str, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

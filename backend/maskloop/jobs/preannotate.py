@@ -18,6 +18,7 @@ from maskloop.labelstudio.requests import Task
 from maskloop.labelstudio.shapes import Brush, Polygon
 from maskloop.labelstudio.sources import Region, Source
 from maskloop.queue.job import Payload, Result
+from maskloop.queue.pauses import let_clicks_pass
 from maskloop.segment.postprocess import clean
 from maskloop.segment.prompt import Box, Point, Prompt
 
@@ -164,6 +165,7 @@ def preannotate(bench: Workbench, proposals: Proposals, payload: Payload) -> Res
             rings = polygons.rings(mask) if target.polygon else ()
             found += regions.mask_regions(target, rle.encode(mask), rings, prediction.score)
             scores.append(float(prediction.score))
+        let_clicks_pass()
     return regions.prediction(found, version, min(scores, default=0.0))
 
 

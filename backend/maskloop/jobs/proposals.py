@@ -14,6 +14,7 @@ from maskloop.jobs.workbench import WARM_VERSIONS, Timings, Workbench
 from maskloop.labelstudio.images import LoadedImage
 from maskloop.learn import uncertainty
 from maskloop.learn.uncertainty import Certainty, Floats
+from maskloop.queue.pauses import let_clicks_pass
 from maskloop.segment.prompt import Point, Prompt
 from maskloop.segment.segmenter import Embedding, Segmenter
 
@@ -39,7 +40,7 @@ class Proposals:
         version, segmenter = self._bench.segmenter(version)
         proposer, labelled = self._of(version)
         embedding = self._bench.embedding(image, segmenter, Timings())
-        found = proposer.propose(image.pixels, embedding, segmenter)
+        found = proposer.propose(image.pixels, embedding, segmenter, let_clicks_pass)
         return found, known(image.content, found, embedding, segmenter, labelled)
 
     def _of(self, version: str) -> tuple[Proposer, list[Floats]]:
@@ -63,6 +64,7 @@ def known(
         rows, columns = np.nonzero(proposal.mask)
         middle = Prompt(points=(Point(float(np.median(columns)) + 0.5, float(np.median(rows)) + 0.5),))
         agreements.append(uncertainty.agreement(embedding, middle, proposal.mask, segmenter))
+        let_clicks_pass()
     near = uncertainty.familiarity(uncertainty.signature(embedding), labelled)
     return uncertainty.certainty(content, [p.score for p in found], agreements, near)
 

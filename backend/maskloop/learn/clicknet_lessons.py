@@ -21,6 +21,8 @@ from maskloop.segment.clicknet_net import ClickNetwork
 
 LEAST_VIEWS = 24
 """Views that are made however long it takes."""
+MANY_VIEWS = 480
+"""Few objects are looked at more often, until there are so many views: the same few would be learned by heart."""
 EXAM_VIEWS = 28
 """Validation objects; three clicks on each, several times, must not take the time that learning needs."""
 
@@ -45,7 +47,9 @@ class ClicknetLessons(Curriculum[Decoder]):
         return len(self._exam)
 
     def prepare(self, per_object: int, seed: int, until: float, report: Report) -> None:
-        wanted = max(1, per_object * sum(len(sample.targets) for sample in self.train))
+        objects = max(1, sum(len(sample.targets) for sample in self.train))
+        per_object = max(per_object, -(-MANY_VIEWS // objects))
+        wanted = per_object * objects
         for view in view_pool(self._encoder, self.train, per_object, seed, augment=True):
             self._pool.append(view)
             if len(self._pool) % 25 == 0:
@@ -53,7 +57,10 @@ class ClicknetLessons(Curriculum[Decoder]):
             # Every object comes once before any comes twice: on a busy machine fewer views are enough.
             if len(self._pool) >= LEAST_VIEWS and time.monotonic() > until:
                 break
+        judged = max(1, sum(len(sample.targets) for sample in self.validation))
+        more = -(-EXAM_VIEWS // judged) - 1
         self._exam += view_pool(self._encoder, self.validation, 1, seed + 1, augment=False, most=EXAM_VIEWS)
+        self._exam += view_pool(self._encoder, self.validation, more, seed + 2, augment=True, most=EXAM_VIEWS - judged)
 
     def pupil(self, of: Decoder) -> Decoder:
         return copy.deepcopy(of).train()

@@ -16,8 +16,11 @@ from maskloop.learn.samples import Sample
 from maskloop.segment.prompt import Mask, iou
 from maskloop.segment.segmenter import Embedding, Segmenter
 
-DECODING = 0.03
-"""Mean IoU that a prompt must add to be preferred to the region as it is."""
+DECODING = 0.02
+"""What a prompt must add to the worth of masks to be preferred to the region as it is."""
+GOOD = 0.85
+"""A mask with this IoU needs no correction, so it is worth twice one that is only near."""
+PER_IMAGE = 3
 
 Embed: TypeAlias = Callable[[Sample], Embedding]
 
@@ -55,7 +58,7 @@ def best_manner(
     if not looked_at:
         return start
     _, manner = _best_threshold(start, looked_at)
-    return replace(manner, way=_best_way(manner, looked_at[:6], label, segmenter, embed))
+    return replace(manner, way=_best_way(manner, looked_at, label, segmenter, embed))
 
 
 def found(head: Head, index: int, start: Manner, samples: Sequence[Sample], label: str, embed: Embed) -> float:
@@ -90,15 +93,19 @@ def _best_way(manner: Manner, looked_at: Sequence[_Looked], label: str, segmente
     values: dict[str, list[float]] = {way: [] for way in WAYS}
     for one in looked_at:
         sample = one.sample
-        for value, hit in _hits(islands(one.likeness, one.depth, manner), one.truths)[:2]:
+        for value, hit in _hits(islands(one.likeness, one.depth, manner), one.truths)[:PER_IMAGE]:
             if hit is None or value < 0.2:
                 continue
             region, truth = hit
             for way in WAYS:
                 made = proposed(region, one.likeness, label, way, sample.pixels, embed(sample), segmenter)
                 values[way].append(0.0 if made is None else iou(made.mask, truth))
-    # A decoded mask costs a look at the image each: it has to be clearly better than the region itself.
-    worth = {way: float(np.mean(ious)) - DECODING * (way != "region") for way, ious in values.items() if ious}
+    # A decoded mask costs a look at the image each: it has to be better than the region itself.
+    worth = {
+        way: float(np.mean(ious) + np.mean([v >= GOOD for v in ious])) / 2 - DECODING * (way != "region")
+        for way, ious in values.items()
+        if ious
+    }
     return max(worth, key=lambda way: worth[way], default="region")
 
 

@@ -8,7 +8,7 @@ on the trained images. A label goes live only where its proposals are good enoug
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -44,13 +44,23 @@ class Proposer:
     manners: Mapping[str, Manner]
     floors: Mapping[str, float]
 
-    def propose(self, pixels: Image, embedding: Embedding, segmenter: Segmenter) -> list[Proposal]:
-        """The masks of the live labels on an image, best first; none is an honest answer."""
-        found = self.all(pixels, embedding, segmenter, frozenset(self.floors))
+    def propose(
+        self, pixels: Image, embedding: Embedding, segmenter: Segmenter, pause: Callable[[], None] = lambda: None
+    ) -> list[Proposal]:
+        """The masks of the live labels on an image, best first; none is an honest answer.
+
+        ``pause`` is called after each mask: a crowded image takes seconds.
+        """
+        found = self.all(pixels, embedding, segmenter, frozenset(self.floors), pause)
         return [p for p in found if p.score >= self.floors[p.label]][:MOST_PROPOSALS]
 
     def all(
-        self, pixels: Image, embedding: Embedding, segmenter: Segmenter, labels: frozenset[str] | None = None
+        self,
+        pixels: Image,
+        embedding: Embedding,
+        segmenter: Segmenter,
+        labels: frozenset[str] | None = None,
+        pause: Callable[[], None] = lambda: None,
     ) -> list[Proposal]:
         """Everything that may be an object of one of the labels (all by default), best first, no doubles."""
         wanted = [label for label in self.manners if labels is None or label in labels]
@@ -66,6 +76,7 @@ class Proposer:
                     proposal = proposed(region, likeness[index], label, manner.way, pixels, embedding, segmenter)
                     if proposal is not None:
                         found.append(proposal)
+                    pause()
         return without_doubles(sorted(found, key=lambda p: -p.score))
 
     def save(self, folder: Path, standing: Mapping[str, Standing]) -> None:

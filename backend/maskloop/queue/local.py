@@ -11,6 +11,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 
 from maskloop.queue.job import Busy, Expired, Handlers, Job, JobError, Priority, Result, Superseded
+from maskloop.queue.pauses import serve_pauses
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ class _Waiting:
 class LocalQueue:
     """A :class:`~maskloop.queue.job.JobQueue` without Redis.
 
-    One thread runs one job at a time, so a click waits for at most the job that is running.
+    One thread runs one job at a time, so a click waits for at most the job that is running, or for its next pause.
     ``limit`` bounds each lane: clicks beyond it are refused, other jobs are dropped.
     """
 
@@ -111,14 +112,27 @@ class LocalQueue:
                 self._wake.wait()
 
     def _run(self) -> None:
+        serve_pauses(self._answer_clicks)
         while (waiting := self._next()) is not None:
-            job = waiting.job
-            expired = waiting.expires is not None and time.monotonic() > waiting.expires
-            if not expired and waiting.future.set_running_or_notify_cancel():
-                self._finish(waiting)
-            if job.key is not None:
-                with self._wake:
-                    self._keys.discard(job.key)
+            self._work(waiting)
+
+    def _answer_clicks(self) -> None:
+        """In the pause of a long job: the clicks that wait, one after the other."""
+        while True:
+            with self._wake:
+                if not self._lanes[Priority.INTERACTIVE]:
+                    return
+                waiting = self._lanes[Priority.INTERACTIVE].popleft()
+            self._work(waiting)
+
+    def _work(self, waiting: _Waiting) -> None:
+        job = waiting.job
+        expired = waiting.expires is not None and time.monotonic() > waiting.expires
+        if not expired and waiting.future.set_running_or_notify_cancel():
+            self._finish(waiting)
+        if job.key is not None:
+            with self._wake:
+                self._keys.discard(job.key)
 
     def _finish(self, waiting: _Waiting) -> None:
         job = waiting.job

@@ -22,6 +22,7 @@ from rq.worker import WorkerStatus
 from maskloop.queue import wire
 from maskloop.queue.heartbeat import Alive, Stamp
 from maskloop.queue.job import Handlers, JobError, Priority, Result
+from maskloop.queue.pauses import serve_pauses
 from maskloop.queue.sweeper import SWEEP_SECONDS, sweep
 from maskloop.queue.together import DeviceLost, run_together
 
@@ -61,6 +62,8 @@ class GpuWorker(SimpleWorker):  # type: ignore[misc]
     ``about`` is what its heartbeat tells (the versions loaded), ``free`` empties the device's
     cache, ``drain`` is the most clicks decoded together, ``stamp`` is watched from outside.
     """
+
+    execution: Any
 
     def __init__(
         self,
@@ -102,6 +105,7 @@ class GpuWorker(SimpleWorker):  # type: ignore[misc]
 
         SystemExit(DEVICE_LOST) after a device error.
         """
+        serve_pauses(self._answer_clicks)
         self._alive.say(ready=True)
         self._alive.start()
         try:
@@ -150,16 +154,17 @@ class GpuWorker(SimpleWorker):  # type: ignore[misc]
         return None
 
     def execute_job(self, job: RqJob, queue: Queue) -> None:
-        """Run a job, together with the clicks of the same name that wait already."""
+        """Run a job, together with the clicks of the same name that wait already; also in the pause of another."""
         name = _name(job)
         if name not in self._handlers:
             log.error("refused a job that no handler is for: %r", name)
             self._reply([job], [JobError(f"no worker knows a job named {name!r}")])
             job.delete()
             return
-        self._stamp.value = time.monotonic()
+        interrupted, since = self.execution, self._stamp.value
+        self._stamp.value = since or time.monotonic()
         try:
-            taken = [(job, queue), *self._waiting_like(job, queue)]
+            taken = [(job, queue), *self._waiting_like(name, queue)]
             jobs = [job for job, _ in taken]
             executions = [self._begin(job) for job in jobs]
             try:
@@ -170,9 +175,15 @@ class GpuWorker(SimpleWorker):  # type: ignore[misc]
             for (job, lane), execution in zip(taken, executions, strict=True):
                 job.ended_at = now()
                 self.handle_job_success(job, lane, lane.started_job_registry, execution)
-            self.set_state(WorkerStatus.IDLE)
+            self.set_state(WorkerStatus.BUSY if interrupted else WorkerStatus.IDLE)
         finally:
-            self._stamp.value = 0.0
+            self.execution = interrupted
+            self._stamp.value = since
+
+    def _answer_clicks(self) -> None:
+        """In the pause of a batch job: the clicks that wait, together where they can be."""
+        while (found := self._waiting_click()) is not None:
+            self.execute_job(*found)
 
     def _give_up(self, jobs: list[RqJob], queue: Queue, error: DeviceLost) -> NoReturn:
         """End the process; a batch job stays pending, and the sweeper gives it to another."""
@@ -181,26 +192,34 @@ class GpuWorker(SimpleWorker):  # type: ignore[misc]
             self._reply(jobs, [JobError("the device failed and the worker restarts; try again")] * len(jobs))
         raise SystemExit(DEVICE_LOST) from error
 
-    def _waiting_like(self, first: RqJob, queue: Queue) -> list[tuple[RqJob, Queue]]:
+    def _waiting_like(self, name: str, queue: Queue) -> list[tuple[RqJob, Queue]]:
         """More clicks of the same name, without ever waiting for one."""
-        clicks = self.queues[:2]
-        if queue.name not in {lane.name for lane in clicks}:
-            return []
         more: list[tuple[RqJob, Queue]] = []
-        for lane in clicks:
+        if queue.name in {lane.name for lane in self._click_lanes}:
+            while len(more) + 1 < self._drain and (found := self._waiting_click(name)) is not None:
+                more.append(found)
+        return more
+
+    @property
+    def _click_lanes(self) -> list[Queue]:
+        lanes: list[Queue] = self.queues[:2]
+        return lanes
+
+    def _waiting_click(self, name: str | None = None) -> tuple[RqJob, Queue] | None:
+        """The next click, if one waits; only one of that ``name`` if it is given."""
+        for lane in self._click_lanes:
             # Not Queue.pop_job_id: in RQ 3.0.0 it raises ValueError on an empty queue.
-            while len(more) + 1 < self._drain and (found := self.connection.lpop(lane.key)) is not None:
+            while (found := self.connection.lpop(lane.key)) is not None:
                 job_id = wire.as_text(found)
                 try:
                     job = self.job_class.fetch(job_id, self.connection, self.serializer)
-                    if _name(job) == _name(first):
-                        more.append((job, lane))
-                        continue
                 except NoSuchJobError:  # it expired or was superseded
                     continue
+                if name is None or _name(job) == name:
+                    return job, lane
                 lane.push_job_id(job_id, at_front=True)
                 break
-        return more
+        return None
 
     def _begin(self, job: RqJob) -> Any:
         execution = self.prepare_execution(job)
