@@ -31,7 +31,8 @@ def learning(
     """
     from rich.console import Console
 
-    from maskloop.load.lesson import Lesson, draw, run, table
+    from maskloop.load.lesson import Lesson, run
+    from maskloop.load.lessonplot import draw, table
 
     console = Console()
     lesson = Lesson(

@@ -23,11 +23,20 @@ import requests
 from maskloop.learn.evaluate import Object, objects, overlap
 from maskloop.ledger import Ledger
 from maskloop.load.rehearsal import ENOUGH, MOST_CLICKS, Annotator, Picture, pictures
+from maskloop.segment.prompt import Mask
 
 LEARNING, BASE = 1, 2
 """Projects: one learns, the other never does, so the base answers there."""
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Clicked:
+    """One object: clicks to IoU 0.85, and the IoU after the first of them."""
+
+    needed: float
+    first: float
 
 
 @dataclass(frozen=True)
@@ -70,11 +79,16 @@ def run(lesson: Lesson, say: Say) -> dict[str, Any]:
             trainings = [t for t in reversed(ledger.trainings(LEARNING)) if t.started_at and t.finished_at]
     lengths = [float(t.finished_at or 0) - float(t.started_at or 0) for t in trainings]
     return {
-        "noc85_base": _mean(before),
-        "noc85_learned": _mean(after),
-        "others_noc85_base": _mean(other_before),
-        "others_noc85_learned": _mean(other_after),
+        "noc85_base": _mean([c.needed for c in before]),
+        "noc85_learned": _mean([c.needed for c in after]),
+        "iou1_base": _mean([c.first for c in before]),
+        "iou1_learned": _mean([c.first for c in after]),
+        "others_noc85_base": _mean([c.needed for c in other_before]),
+        "others_noc85_learned": _mean([c.needed for c in other_after]),
         "preannotated_share": _mean([float(value >= ENOUGH) for value in proposed]),
+        "clicks_after_proposals": _mean(
+            [0.0 if value >= ENOUGH else c.needed for value, c in zip(proposed, after, strict=True)]
+        ),
         "training_seconds": max(lengths, default=0.0),
         "images": len(seen),
         "unseen_images": len(unseen),
@@ -87,42 +101,6 @@ def run(lesson: Lesson, say: Say) -> dict[str, Any]:
             for t, s in zip(trainings, lengths, strict=True)
         ],
     }
-
-
-def table(found: dict[str, Any]) -> Any:
-    """The figures for a terminal."""
-    from rich.table import Table
-
-    shown = Table("", "base", "learned")
-    shown.add_row("clicks to 85 %, unseen images", f"{found['noc85_base']:.2f}", f"{found['noc85_learned']:.2f}")
-    shown.add_row("clicks to 85 %, other things", *(f"{found[f'others_noc85_{k}']:.2f}" for k in ("base", "learned")))
-    shown.add_row("objects proposed with IoU >= 0.85", "", f"{found['preannotated_share']:.0%}")
-    shown.add_row("longest training, seconds", "", f"{found['training_seconds']:.0f}")
-    return shown
-
-
-def draw(found: dict[str, Any], file: Path) -> None:
-    """Clicks per object and proposed IoU over the submitted images."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
-    curve = found["curve"]
-    x = [row["image"] for row in curve]
-    for key, words in (("clicks", "with learning"), ("clicks_base", "without")):
-        if curve and key in curve[0]:
-            left.plot(x, _smooth([row[key] for row in curve]), label=words)
-    left.set(title="clicks per object to IoU 0.85", xlabel="submitted images", ylim=(0, None))
-    left.legend()
-    right.plot(x, _smooth([row["proposed_iou"] for row in curve]))
-    right.set(title="IoU of the best proposal, before any click", xlabel="submitted images", ylim=(0, 1))
-    for axes in (left, right):
-        for row in curve:
-            if row["trained"]:
-                axes.axvline(row["image"], color="lightgrey", zorder=0)
-    figure.savefig(file, dpi=110)
 
 
 def _annotate(lesson: Lesson, url: str, ledger: Ledger, seen: Sequence[Picture], say: Say) -> list[dict[str, Any]]:
@@ -142,7 +120,7 @@ def _annotate(lesson: Lesson, url: str, ledger: Ledger, seen: Sequence[Picture],
             "trained": False,
         }
         if lesson.without:
-            row["clicks_base"] = _mean(_clicks(other, [picture]))
+            row["clicks_base"] = _mean([c.needed for c in _clicks(other, [picture])])
         curve.append(row)
         say(f"image {row['image']}: {row['clicks']:.1f} clicks per object, proposed IoU {row['proposed_iou']:.2f}")
         if len(curve) % lesson.every == 0 or not left:
@@ -168,15 +146,14 @@ def _wait(ledger: Ledger) -> str:
         time.sleep(1)
 
 
-def _clicks(annotator: Annotator, shown: Sequence[Picture]) -> list[float]:
-    needed = []
+def _clicks(annotator: Annotator, shown: Sequence[Picture]) -> list[Clicked]:
+    found = []
     for picture in shown:
-        for one in picture.objects:
-            truth, ignored = one.truth()
-            if truth.any():
-                steps = list(annotator.correct(picture, truth, ignored, until=ENOUGH))
-                needed.append(float(len(steps) if steps and steps[-1][1] >= ENOUGH else MOST_CLICKS))
-    return needed
+        for truth, ignored in _truths(picture):
+            steps = list(annotator.correct(picture, truth, ignored, until=ENOUGH))
+            reached = bool(steps) and steps[-1][1] >= ENOUGH
+            found.append(Clicked(float(len(steps) if reached else MOST_CLICKS), steps[0][1] if steps else 0.0))
+    return found
 
 
 def _proposed(annotator: Annotator, shown: Sequence[Picture]) -> list[float]:
@@ -184,10 +161,17 @@ def _proposed(annotator: Annotator, shown: Sequence[Picture]) -> list[float]:
     best = []
     for picture in shown:
         masks, _ = annotator.look(picture)
-        for one in picture.objects:
-            truth, ignored = one.truth()
+        for truth, ignored in _truths(picture):
             best.append(max((overlap(mask, truth, ignored) for mask in masks), default=0.0))
     return best
+
+
+def _truths(picture: Picture) -> Iterator[tuple[Mask, Mask]]:
+    """The objects of a picture: what is inside, and what is left out of the IoU."""
+    for one in picture.objects:
+        truth, ignored = one.truth()
+        if truth.any():
+            yield truth, ignored
 
 
 def _objects(folder: Path, sources: Sequence[str]) -> list[Object]:
@@ -269,7 +253,3 @@ def _server(root: Path, lesson: Lesson) -> Iterator[str]:
 
 def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if len(values) else 0.0
-
-
-def _smooth(values: Sequence[float], width: int = 5) -> list[float]:
-    return [_mean(values[max(0, k - width + 1) : k + 1]) for k in range(len(values))]
