@@ -48,7 +48,8 @@ def doctor(
         console.print(_line(finding), soft_wrap=True, highlight=False)
         verdicts.append(finding.verdict)
     wrong = verdicts.count(Verdict.PROBLEM)
-    console.print(f"\n[bold red]{wrong} to fix.[/]" if wrong else "\n[bold green]All is well.[/]")
+    well = "It works; see the remarks above." if Verdict.WARNING in verdicts else "All is well."
+    console.print(f"\n[bold red]{wrong} to fix.[/]" if wrong else f"\n[bold green]{well}[/]")
     raise typer.Exit(1 if wrong else 0)
 
 
