@@ -21,6 +21,8 @@ from maskloop.segment.clicknet_net import ClickNetwork
 
 LEAST_VIEWS = 24
 """Views that are made however long it takes."""
+CORRECTIONS = 0.4
+"""Share of the lessons that begin with a wrong mask: a decoder that knows its objects well grows deaf to clicks."""
 MANY_VIEWS = 480
 """Few objects are looked at more often, until there are so many views: the same few would be learned by heart."""
 EXAM_VIEWS = 28
@@ -69,8 +71,12 @@ class ClicknetLessons(Curriculum[Decoder]):
         return dict(of.named_parameters())
 
     def lesson(self, pupil: Decoder, chosen: Chosen, rng: np.random.Generator) -> Tensor:
-        exercise = practice.begin([self._pool[k] for k in chosen], rng)
-        rounds = int(rng.choice([1, 2, 3, 4, 6], p=[0.4, 0.25, 0.15, 0.1, 0.1]))
+        views = [self._pool[k] for k in chosen]
+        if rng.random() < CORRECTIONS:
+            exercise, rounds = practice.begin_wrong(views, rng), 1
+        else:
+            exercise = practice.begin(views, rng)
+            rounds = int(rng.choice([1, 2, 3, 4, 6], p=[0.4, 0.25, 0.15, 0.1, 0.1]))
         for _ in range(rounds - 1):
             practice.click(exercise, rng)
             with torch.no_grad():

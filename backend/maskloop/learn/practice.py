@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from maskloop.learn.base.augment import damaged, misjudged
 from maskloop.learn.views import SIDE, View
 from maskloop.segment.clicknet_decoder import Decoder, PromptMaps
 from maskloop.segment.prompt import Mask
@@ -30,9 +31,9 @@ class Exercise:
 
     @property
     def ambiguous(self) -> Tensor:
-        """Where one click alone has been given: it can mean a part or the whole. B bool."""
-        boxed = self.box.amax((1, 2, 3)) > 0
-        return torch.tensor([len(points) == 1 for points in self.points]) & ~boxed
+        """Where one click and nothing else has been given: it can mean a part or the whole. B bool."""
+        more = (self.box.amax((1, 2, 3)) > 0) | (self.previous.amax((1, 2, 3)) > 0.5)
+        return torch.tensor([len(points) == 1 for points in self.points]) & ~more
 
     def prompts(self) -> PromptMaps:
         padded = [points + [(0.0, 0.0, -1.0)] * (MOST_CLICKS + 1 - len(points)) for points in self.points]
@@ -56,6 +57,29 @@ def begin(views: Sequence[View], rng: np.random.Generator, boxes: float = 0.2) -
     names = views[0].features
     features = {name: torch.stack([view.features[name] for view in views]).float() for name in names}
     return Exercise(features, truth, [[] for _ in views], box, torch.zeros_like(truth))
+
+
+def begin_wrong(views: Sequence[View], rng: np.random.Generator) -> Exercise:
+    """A batch in the middle of being corrected: a few clicks were given and the mask is wrong all the same.
+
+    For half of the views the object itself is the wrong mask and something near it is wanted: a decoder that knows
+    its objects by heart would not need the clicks otherwise, and grow deaf to them.
+    """
+    exercise = begin(views, rng, boxes=0.0)
+    for k, view in enumerate(views):
+        wanted = view.mask
+        wrong = misjudged(rng, wanted) if rng.random() < 0.3 else damaged(rng, wanted)
+        if (wrong == wanted).all() or not wrong.any():
+            continue  # to be clicked on from nothing
+        if rng.random() < 0.5:
+            wanted, wrong = wrong, wanted
+            exercise.truth[k, 0] = torch.from_numpy(wanted).float()
+        exercise.previous[k, 0] = torch.from_numpy(np.where(wrong, rng.uniform(0.7, 1), rng.uniform(0, 0.3)))
+        for sign, places in ((1.0, wanted & wrong), (0.0, ~wanted & ~wrong)):
+            rows, columns = np.nonzero(places)
+            for pick in rng.integers(len(rows), size=int(rng.integers(0, 4))) if len(rows) else ():
+                exercise.points[k].append((float(columns[pick]), float(rows[pick]), sign))
+    return exercise
 
 
 def click(exercise: Exercise, rng: np.random.Generator | None) -> None:
