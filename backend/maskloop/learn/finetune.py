@@ -1,21 +1,24 @@
 """The training loop: a decoder learns a project's own objects without forgetting the rest of the world.
 
-Whatever the family of models, its encoder is left alone, so every cached embedding stays valid. Two things hold the
-decoder back: its weights are pulled towards the base's (L2-SP, Li et al. 2018), and where the annotator's objects say
-nothing (clicks elsewhere in the same images) it shall answer as the base does (distillation, Li and Hoiem 2016).
+Whatever the family of models, its encoder is left alone, so every cached embedding stays valid. Three things hold the
+decoder back: its weights are pulled towards the base's (L2-SP, Li et al. 2018), where the annotator's objects say
+nothing (clicks elsewhere in the same images) it shall answer as the base does (distillation, Li and Hoiem 2016), and
+what serves lies between the base and what was learned (WiSE-FT, Wortsman et al. 2022).
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from maskloop.learn.checkpoint import CHECKPOINT, Course, key, resume, save, state
-from maskloop.learn.curriculum import Curriculum, Net, Report, Weights
+from maskloop.learn.curriculum import Curriculum, Net, Report
 
 CHECKPOINT_SECONDS = 20.0
 AVERAGING = 0.93
@@ -39,6 +42,8 @@ class Plan:
     pull: float = 3e-4
     distil_every: int = 6
     distil: float = 2.0
+    kept: float = 0.5
+    """How far from the base (0) to what was learned (1) the decoder is that serves: it forgets less on other things."""
 
 
 def finetune(curriculum: Curriculum[Net], plan: Plan, folder: Path, report: Report) -> Course:
@@ -54,8 +59,8 @@ def finetune(curriculum: Curriculum[Net], plan: Plan, folder: Path, report: Repo
     if not curriculum.size or not curriculum.judges:
         raise ValueError("there are no objects to train on, or none to judge by")
 
-    pupil, average = curriculum.pupil(curriculum.start), curriculum.pupil(curriculum.start)
-    weights, means = curriculum.weights(pupil), curriculum.weights(average)
+    pupil, examined = curriculum.pupil(curriculum.start), curriculum.pupil(curriculum.start)
+    weights = curriculum.weights(pupil)
     frozen = curriculum.pupil(curriculum.base)
     anchor = state(curriculum.weights(frozen))
     optimizer = torch.optim.AdamW(weights.values(), lr=plan.rate, weight_decay=0.0)
@@ -66,7 +71,7 @@ def finetune(curriculum: Curriculum[Net], plan: Plan, folder: Path, report: Repo
         course = Course(state(weights), sum(first) / 2, curve=[(0, 0.0, *first)])
     rng = np.random.default_rng((plan.seed, course.step))
     clock = _Clock(plan, began, course.step)
-    _follow(means, weights, 1.0)
+    means = state(weights)
     saved, losses = time.monotonic(), []
     while not clock.over(course.step) and not _finished(course, plan):
         done = clock.done(course.step)
@@ -86,11 +91,13 @@ def finetune(curriculum: Curriculum[Net], plan: Plan, folder: Path, report: Repo
         course.step += 1
         report(0.1 + 0.9 * clock.done(course.step), f"step {course.step}")
         if clock.exam_is_due(course.step):
-            one, three = curriculum.examine(average)
+            between = {name: torch.lerp(anchor[name], mean, plan.kept) for name, mean in means.items()}
+            _follow(curriculum.weights(examined), between, 1.0)
+            one, three = curriculum.examine(examined)
             course.curve.append((course.step, float(np.mean(losses)), one, three))
             losses.clear()
             if (one + three) / 2 > course.best_value:
-                course.best, course.best_value = state(means), (one + three) / 2
+                course.best, course.best_value = between, (one + three) / 2
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
             course.seconds += time.monotonic() - saved
             save(path, ours, weights, optimizer, course)
@@ -99,8 +106,8 @@ def finetune(curriculum: Curriculum[Net], plan: Plan, folder: Path, report: Repo
     return course
 
 
-def _follow(means: Weights, weights: Weights, share: float) -> None:
-    """Move the running average towards the weights as they are."""
+def _follow(means: Mapping[str, Tensor], weights: Mapping[str, Tensor], share: float) -> None:
+    """Move some weights towards others."""
     with torch.no_grad():
         for mean, value in zip(means.values(), weights.values(), strict=True):
             mean.lerp_(value, share)
