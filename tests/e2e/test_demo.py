@@ -88,6 +88,6 @@ def test_the_demo_is_ready_for_the_first_click_and_leaves_nothing_behind(
         assert not gone(studio)
     finally:
         os.killpg(started.pid, signal.SIGINT)
-        started.wait(180)
+        started.wait(60)
     assert gone(studio)
     assert gone(backend)

@@ -49,7 +49,8 @@ class Demo:
     def start(self, console: Console, open_browser: bool) -> str:
         """Start both, make the project the first time, say where to click; the URL of the first task."""
         # Service managers end a program with SIGTERM, a closed terminal with SIGHUP: the same as Ctrl+C.
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        # SIGINT too: a shell starts what it puts in the background with that one ignored.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _interrupt)
         self._claim()
         with console.status("Starting Label Studio (the first time about a minute) ..."):
