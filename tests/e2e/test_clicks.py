@@ -10,8 +10,9 @@ import requests
 from maskloop.demo.account import Account
 from maskloop.demo.process import Backend
 from tests.e2e import pictures
+from tests.e2e.answer import Mask
 from tests.e2e.conftest import NewProject
-from tests.e2e.editor import Editor, Mask
+from tests.e2e.editor import Editor
 from tests.e2e.pictures import BLOCK, DISC
 
 NEGATIVE = (30.0, 72.0)

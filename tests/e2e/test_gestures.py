@@ -5,8 +5,9 @@ import pytest
 from maskloop.demo.account import Account
 from maskloop.demo.process import Backend
 from tests.e2e import pictures
+from tests.e2e.answer import Answer, Mask
 from tests.e2e.conftest import PASSWORD, NewEditor, NewProject
-from tests.e2e.editor import Answer, Editor, Mask
+from tests.e2e.editor import Editor
 from tests.e2e.pictures import DISC
 
 BOX = (57.0, 46.0, 93.0, 89.0)

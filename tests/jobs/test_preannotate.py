@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import contextvars
+from pathlib import Path
 from typing import Any
 
-from maskloop.jobs.preannotate import PreannotateRequest, plan
+import cv2
+import numpy as np
+
+from maskloop.jobs.handlers import build_workbench
+from maskloop.jobs.preannotate import PreannotateRequest, plan, preannotate
+from maskloop.jobs.proposals import Proposals
 from maskloop.labelstudio.requests import PredictRequest, parse_predict
+from maskloop.queue.pauses import serve_pauses
 from maskloop.segment.prompt import Box, Point
+from maskloop.settings import Settings
 
 CONFIG = """<View><Image name="image" value="$image"/>
 <BrushLabels name="brush" toName="image"><Label value="Car"/><Label value="Person"/></BrushLabels>
@@ -109,3 +119,22 @@ def test_a_request_survives_the_ledger_and_its_digest_forgets_the_version() -> N
     other = planned(predictions=[prediction(box("a", x=11))])
     assert other is not None
     assert other.digest() != first.digest()
+
+
+def test_clicks_can_pass_between_the_masks_of_a_task(tmp_path: Path) -> None:
+    pixels = np.full((100, 200, 3), 30, np.uint8)
+    pixels[10:40, 20:60] = pixels[10:40, 100:140] = 220
+    image = "data:image/png;base64," + base64.b64encode(cv2.imencode(".png", pixels)[1].tobytes()).decode()
+    bench = build_workbench(Settings(_env_file=None, model="watershed", data_dir=tmp_path))
+    boxes = prediction(box("a"), box("b", x=50))
+    request = asked(data={"image": image}, predictions=[boxes])
+    todo = plan(request.tasks[0], request.config, bench.base_version)
+    assert todo is not None
+    pauses: list[None] = []
+
+    def run() -> dict[str, Any]:
+        serve_pauses(lambda: pauses.append(None))
+        return preannotate(bench, Proposals(bench), todo.to_json())
+
+    assert len(contextvars.Context().run(run)["result"]) == 2
+    assert len(pauses) == 2

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from maskloop.learn import propose
 from maskloop.learn.propose import Proposer, tune
@@ -37,13 +35,7 @@ def picture(seed: int, label: str | None = "Disc", labelled: int = 3) -> Sample:
     return Sample(f"{seed:04d}", seed, "x.png", np.clip(pixels, 0, 255).astype(np.uint8), tuple(targets))
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Small tensors on a busy machine: threads that wait for each other take most of the time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +63,9 @@ def test_objects_are_found_without_a_prompt_and_the_label_goes_live(segmenter: S
     loaded = propose.load(tmp_path)
     assert propose.standing(tmp_path) == standing
     fresh = picture(50)
-    found = loaded.propose(fresh.pixels, segmenter.encode(fresh.pixels), segmenter)
+    pauses: list[None] = []
+    found = loaded.propose(fresh.pixels, segmenter.encode(fresh.pixels), segmenter, pause=lambda: pauses.append(None))
+    assert len(pauses) >= len(found) >= 3, "clicks can pass after each mask"
     for target in fresh.targets:
         truth = target.mask
         assert max((p.mask & truth).sum() / (p.mask | truth).sum() for p in found) > 0.7

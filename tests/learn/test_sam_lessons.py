@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,13 +19,7 @@ from maskloop.segment.sam import SamSegmenter  # noqa: E402
 from maskloop.segment.segmenter import Embedding  # noqa: E402
 from tests.segment.checkpoints import save_model  # noqa: E402
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module", params=["sam", "sam_hq", "sam2"])
@@ -184,11 +177,11 @@ def test_clicks_are_those_of_an_annotator_who_is_served(sam: SamSegmenter) -> No
 def test_a_batch_begins_with_a_box_each_or_with_none(sam: SamSegmenter) -> None:
     many = lessons(sam)
     many.prepare(1, 0, float("inf"), lambda *_: None)
-    exercise = practice.begin(many._pool[:3], np.random.default_rng(0), boxes=1.0)
+    exercise = practice.begin(many.pool[:3], np.random.default_rng(0), boxes=1.0)
     practice.click(exercise, None)
     assert exercise.points == [(), (), ()]
     assert exercise.boxes is not None
-    for box, scene in zip(exercise.boxes, many._pool, strict=False):
+    for box, scene in zip(exercise.boxes, many.pool, strict=False):
         assert np.abs(box.numpy() - scene.box).max() <= (scene.box[2:] - scene.box[:2]).max() / practice.ROUGH
     with practice.serving(sam.net):
         practice.feed_back(exercise, *practice.answer(sam.net, exercise))

@@ -31,7 +31,7 @@ class Counting:
         return Embedding({"x": np.full(100, image.flat[0], np.uint8)}, (image.shape[0], image.shape[1]), self.encoder)
 
     def decode(self, embedding: Embedding, prompt: Prompt) -> Prediction:
-        raise NotImplementedError
+        raise AssertionError("a cache of embeddings has no business with decoding")
 
 
 class Dictionary:

@@ -29,7 +29,7 @@ EXAM_VIEWS = 28
 """Validation objects; three clicks on each, several times, must not take the time that learning needs."""
 
 
-class ClicknetLessons(Curriculum[Decoder]):
+class ClicknetLessons(Curriculum[Decoder, View]):
     """Views cut from the samples, turned and tinted, with the features of ``start``'s encoder."""
 
     def __init__(
@@ -37,32 +37,22 @@ class ClicknetLessons(Curriculum[Decoder]):
     ) -> None:
         super().__init__(start.decoder, base.decoder, train, validation)
         self._encoder = start.encoder
-        self._pool: list[View] = []
-        self._exam: list[View] = []
-
-    @property
-    def size(self) -> int:
-        return len(self._pool)
-
-    @property
-    def judges(self) -> int:
-        return len(self._exam)
 
     def prepare(self, per_object: int, seed: int, until: float, report: Report) -> None:
         objects = max(1, sum(len(sample.targets) for sample in self.train))
         per_object = max(per_object, -(-MANY_VIEWS // objects))
         wanted = per_object * objects
         for view in view_pool(self._encoder, self.train, per_object, seed, augment=True):
-            self._pool.append(view)
-            if len(self._pool) % 25 == 0:
-                report(min(1.0, len(self._pool) / wanted), f"looked at {len(self._pool)} views")
+            self.pool.append(view)
+            if len(self.pool) % 25 == 0:
+                report(min(1.0, len(self.pool) / wanted), f"looked at {len(self.pool)} views")
             # Every object comes once before any comes twice: on a busy machine fewer views are enough.
-            if len(self._pool) >= LEAST_VIEWS and time.monotonic() > until:
+            if len(self.pool) >= LEAST_VIEWS and time.monotonic() > until:
                 break
         judged = max(1, sum(len(sample.targets) for sample in self.validation))
         more = -(-EXAM_VIEWS // judged) - 1
-        self._exam += view_pool(self._encoder, self.validation, 1, seed + 1, augment=False, most=EXAM_VIEWS)
-        self._exam += view_pool(self._encoder, self.validation, more, seed + 2, augment=True, most=EXAM_VIEWS - judged)
+        self.exam += view_pool(self._encoder, self.validation, 1, seed + 1, augment=False, most=EXAM_VIEWS)
+        self.exam += view_pool(self._encoder, self.validation, more, seed + 2, augment=True, most=EXAM_VIEWS - judged)
 
     def pupil(self, of: Decoder) -> Decoder:
         return copy.deepcopy(of).train()
@@ -71,7 +61,7 @@ class ClicknetLessons(Curriculum[Decoder]):
         return dict(of.named_parameters())
 
     def lesson(self, pupil: Decoder, chosen: Chosen, rng: np.random.Generator) -> Tensor:
-        views = [self._pool[k] for k in chosen]
+        views = [self.pool[k] for k in chosen]
         if rng.random() < CORRECTIONS:
             exercise, rounds = practice.begin_wrong(views, rng), 1
         else:
@@ -90,7 +80,7 @@ class ClicknetLessons(Curriculum[Decoder]):
         return loss
 
     def reminder(self, pupil: Decoder, frozen: Decoder, chosen: Chosen, rng: np.random.Generator) -> Tensor:
-        views = [self._pool[k] for k in chosen]
+        views = [self.pool[k] for k in chosen]
         exercise = practice.begin(views, rng, boxes=0.0)
         for k, view in enumerate(views):
             rows, columns = np.nonzero(~view.mask)
@@ -109,8 +99,8 @@ class ClicknetLessons(Curriculum[Decoder]):
         pupil.eval()
         after: dict[int, list[float]] = {1: [], 3: []}
         with torch.inference_mode():
-            for k in range(0, len(self._exam), 16):
-                exercise = practice.begin(self._exam[k : k + 16], np.random.default_rng(0), boxes=0.0)
+            for k in range(0, len(self.exam), 16):
+                exercise = practice.begin(self.exam[k : k + 16], np.random.default_rng(0), boxes=0.0)
                 for number in (1, 2, 3):
                     practice.click(exercise, None)
                     logits, judged = practice.answer(pupil, exercise)

@@ -15,18 +15,22 @@ from maskloop.learn.samples import Sample
 Net = TypeVar("Net", bound=nn.Module)
 """The module whose decoder is trained."""
 
+Exercise = TypeVar("Exercise")
+"""What a lesson is about: an object on an image as the encoder sees it."""
+
 Weights: TypeAlias = Mapping[str, nn.Parameter]
 Chosen: TypeAlias = NDArray[np.int64]
-"""Numbers of exercises, each in [0, size)."""
+"""Numbers of exercises of the pool."""
 
 Report: TypeAlias = Callable[[float, str], None]
 """Progress in [0, 1] and a few words; may raise to stop the training."""
 
 
-class Curriculum(ABC, Generic[Net]):
+class Curriculum(ABC, Generic[Net, Exercise]):
     """Exercises for a decoder that starts as ``start``'s and shall not forget what ``base``'s knows.
 
-    Neither of the two is ever changed. ``train`` is taught, ``validation`` only judged by.
+    Neither of the two is ever changed. ``train`` is taught, ``validation`` only judged by: they become the exercises
+    of the ``pool`` and those of the ``exam``.
     """
 
     def __init__(self, start: Net, base: Net, train: Sequence[Sample], validation: Sequence[Sample]) -> None:
@@ -34,16 +38,8 @@ class Curriculum(ABC, Generic[Net]):
         self.base = base
         self.train = train
         self.validation = validation
-
-    @property
-    @abstractmethod
-    def size(self) -> int:
-        """How many exercises there are."""
-
-    @property
-    @abstractmethod
-    def judges(self) -> int:
-        """How many objects the decoder is judged by."""
+        self.pool: list[Exercise] = []
+        self.exam: list[Exercise] = []
 
     @abstractmethod
     def prepare(self, per_object: int, seed: int, until: float, report: Report) -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from maskloop.learn.checkpoint import CHECKPOINT, Course, key, resume, save, state
-from maskloop.learn.curriculum import Curriculum, Net, Report
+from maskloop.learn.curriculum import Curriculum, Exercise, Net, Report
 
 CHECKPOINT_SECONDS = 20.0
 AVERAGING = 0.93
@@ -46,7 +46,7 @@ class Plan:
     """How far from the base (0) to what was learned (1) the decoder is that serves: it forgets less on other things."""
 
 
-def finetune(curriculum: Curriculum[Net], plan: Plan, folder: Path, report: Report) -> Course:
+def finetune(curriculum: Curriculum[Net, Exercise], plan: Plan, folder: Path, report: Report) -> Course:
     """A better decoder than the curriculum's start, which is not changed.
 
     The decoder that did best on the validation objects is returned, which is the start if nothing did better.
@@ -56,7 +56,7 @@ def finetune(curriculum: Curriculum[Net], plan: Plan, folder: Path, report: Repo
     began = time.monotonic()
     until = began + POOL_SHARE * plan.seconds
     curriculum.prepare(plan.per_object, plan.seed, until, lambda done, note: report(0.1 * done, note))
-    if not curriculum.size or not curriculum.judges:
+    if not curriculum.pool or not curriculum.exam:
         raise ValueError("there are no objects to train on, or none to judge by")
 
     pupil, examined = curriculum.pupil(curriculum.start), curriculum.pupil(curriculum.start)
@@ -77,7 +77,7 @@ def finetune(curriculum: Curriculum[Net], plan: Plan, folder: Path, report: Repo
         done = clock.done(course.step)
         for group in optimizer.param_groups:
             group["lr"] = _rate(plan, course.step, done)
-        chosen = rng.integers(0, curriculum.size, plan.batch)
+        chosen = rng.integers(0, len(curriculum.pool), plan.batch)
         loss = curriculum.lesson(pupil, chosen, rng)
         if course.step % plan.distil_every == 0:
             loss = loss + plan.distil * curriculum.reminder(pupil, frozen, chosen, rng)

@@ -52,7 +52,7 @@ def plan(seconds: float, seed: int) -> Plan:
     )
 
 
-class SamLessons(Curriculum[SamNet]):
+class SamLessons(Curriculum[SamNet, Scene]):
     """Scenes on the samples' embeddings, which ``embed`` takes from the cache where it can."""
 
     def __init__(
@@ -66,33 +66,23 @@ class SamLessons(Curriculum[SamNet]):
         super().__init__(start.net, base.net, train, validation)
         self._segmenter = start
         self._embed = embed
-        self._pool: list[Scene] = []
-        self._exam: list[Scene] = []
-
-    @property
-    def size(self) -> int:
-        return len(self._pool)
-
-    @property
-    def judges(self) -> int:
-        return len(self._exam)
 
     def prepare(self, per_object: int, seed: int, until: float, report: Report) -> None:
         taken = 0
         for sample in self.validation:
-            if self._exam and (len(self._exam) >= EXAM_SCENES or time.monotonic() > until):
+            if self.exam and (len(self.exam) >= EXAM_SCENES or time.monotonic() > until):
                 break
             embedding = self._embed(sample)
             taken += embedding.nbytes
-            self._exam += self._scenes(sample, embedding)[:EXAM_PER_IMAGE]
-        self._exam = self._exam[:EXAM_SCENES]
+            self.exam += self._scenes(sample, embedding)[:EXAM_PER_IMAGE]
+        self.exam = self.exam[:EXAM_SCENES]
         order = np.random.default_rng(seed).permutation(len(self.train))
         for number, sample in enumerate(self.train[k] for k in order):
             if number >= LEAST_IMAGES and (taken > MOST_BYTES or time.monotonic() > until):
                 break
             embedding = self._embed(sample)
             taken += embedding.nbytes
-            self._pool += self._scenes(sample, embedding)
+            self.pool += self._scenes(sample, embedding)
             report((number + 1) / len(self.train), f"looked at {number + 1} images")
 
     def pupil(self, of: SamNet) -> SamNet:
@@ -106,7 +96,7 @@ class SamLessons(Curriculum[SamNet]):
         return dict(of.decoder())
 
     def lesson(self, pupil: SamNet, chosen: Chosen, rng: np.random.Generator) -> Tensor:
-        exercise = practice.begin([self._pool[k] for k in chosen], rng)
+        exercise = practice.begin([self.pool[k] for k in chosen], rng)
         rounds = int(rng.choice([1, 2, 3, 4, 6], p=[0.4, 0.3, 0.15, 0.1, 0.05]))
         for _ in range(rounds - 1):
             practice.click(exercise, rng)
@@ -120,7 +110,7 @@ class SamLessons(Curriculum[SamNet]):
         return masks.mean() + functional.mse_loss(judged, reached)
 
     def reminder(self, pupil: SamNet, frozen: SamNet, chosen: Chosen, rng: np.random.Generator) -> Tensor:
-        exercise = practice.begin([self._pool[k] for k in chosen], rng, boxes=0.0)
+        exercise = practice.begin([self.pool[k] for k in chosen], rng, boxes=0.0)
         _click_elsewhere(exercise, rng)
         if rng.random() < 0.5:
             with practice.serving(frozen):
@@ -138,8 +128,8 @@ class SamLessons(Curriculum[SamNet]):
     def examine(self, pupil: SamNet) -> tuple[float, float]:
         after: dict[int, list[float]] = {1: [], 3: []}
         with practice.serving(pupil):
-            for k in range(0, len(self._exam), 4):
-                exercise = practice.begin(self._exam[k : k + 4], np.random.default_rng(0), boxes=0.0)
+            for k in range(0, len(self.exam), 4):
+                exercise = practice.begin(self.exam[k : k + 4], np.random.default_rng(0), boxes=0.0)
                 for number in (1, 2, 3):
                     practice.click(exercise, None)
                     practice.feed_back(exercise, *practice.answer(pupil, exercise))

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -25,8 +24,9 @@ from maskloop.segment.catalog import Source
 from maskloop.segment.clicknet_decoder import PromptMaps
 from maskloop.segment.clicknet_encoder import normalised
 from maskloop.segment.clicknet_net import ClickNetwork
+from maskloop.segment.clicknet_state import Features, Memory, State, cut_off, relevant
 from maskloop.segment.clicknet_view import Map, Window, around, bounds, carried, cut, moved, resized, spread
-from maskloop.segment.postprocess import clean, pixel
+from maskloop.segment.postprocess import clean
 from maskloop.segment.prompt import Box, Image, Mask, Point, Prompt, Scribble
 from maskloop.segment.segmenter import Embedding, Prediction
 
@@ -38,47 +38,6 @@ KEPT = 2048
 """Longer side of the pixels kept for windows; a larger image is reduced to it."""
 MARGIN = 1.4
 LEAST_WINDOW = 64
-REMEMBERED = 48
-"""How many windows' features, and how many answers, are remembered for one embedding."""
-
-Features = dict[str, torch.Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """An answer as the next click needs it: logits H x W of a window's view, and the predicted IoU."""
-
-    logits: Map
-    window: Window
-    score: float
-
-
-class Memory:
-    """What was computed for one embedding; only ever a saving, never a source of truth."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._features: OrderedDict[Window, Features] = OrderedDict()
-        self._states: OrderedDict[str, State] = OrderedDict()
-
-    def features(self, window: Window) -> Features | None:
-        with self._lock:
-            return self._features.get(window)
-
-    def state(self, key: str) -> State | None:
-        with self._lock:
-            return self._states.get(key)
-
-    def keep(self, window: Window | None, features: Features | None, key: str | None, state: State | None) -> None:
-        with self._lock:
-            if window is not None and features is not None:
-                self._features[window] = features
-                if len(self._features) > REMEMBERED // 8:
-                    self._features.popitem(last=False)
-            if key is not None and state is not None:
-                self._states[key] = state
-                if len(self._states) > REMEMBERED:
-                    self._states.popitem(last=False)
 
 
 class ClickNet:
@@ -166,7 +125,7 @@ class ClickNet:
             window = self._window(prompt, earlier, size)
         state = self._seen(embedding, memory, window, prompt, earlier)
         wider = self._window(prompt, state, size)
-        if _cut_off(state, size) and wider != state.window and not window.holds(wider.x0, wider.y0, wider.x1, wider.y1):
+        if cut_off(state, size) and wider != state.window and not window.holds(wider.x0, wider.y0, wider.x1, wider.y1):
             state = self._seen(embedding, memory, wider, prompt, state)
         return state
 
@@ -214,7 +173,7 @@ class ClickNet:
             probability = 1 / (1 + np.exp(-earlier.logits))
             previous = moved(probability.astype(np.float32), earlier.window, window, view)
         logits, score = self.answer(features, carried(window, view, prompt, previous))
-        return State(_relevant(logits, window, prompt), window, score)
+        return State(relevant(logits, window, prompt), window, score)
 
 
 def load(source: Source) -> ClickNet:
@@ -281,46 +240,3 @@ def _started(prior: Mask) -> State:
     window = _whole(size) if found is None else around(*found, MARGIN, LEAST_WINDOW, size)
     part = prior[window.y0 : window.y1, window.x0 : window.x1].astype(np.float32)
     return State(resized(part, window.view_size(ZOOM)) * 12 - 6, window, 0.0)
-
-
-def _cut_off(state: State, size: tuple[int, int]) -> bool:
-    """Whether the mask runs into an edge of its window that is not the image's edge."""
-    mask, window = state.logits > 0, state.window
-    edges = (
-        (mask[:, 0], window.x0 > 0),
-        (mask[:, -1], window.x1 < size[1]),
-        (mask[0], window.y0 > 0),
-        (mask[-1], window.y1 < size[0]),
-    )
-    return any(inside and bool(line.any()) for line, inside in edges)
-
-
-def _relevant(logits: Map, window: Window, prompt: Prompt) -> Map:
-    """The logits with the pieces put out that no positive click or stroke, box or prior mask touches."""
-    mask = logits > 0
-    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    if count <= 2:
-        return logits
-    height, width = logits.shape
-    across, down = width / window.width, height / window.height
-    anchors = np.zeros(logits.shape, bool)
-    for point in prompt.points:
-        if point.positive and window.holds(point.x, point.y, point.x, point.y):
-            moved_point = Point((point.x - window.x0) * across, (point.y - window.y0) * down)
-            x, y = pixel(moved_point, logits.shape)
-            anchors[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2] = True
-    masks = [s.mask for s in prompt.scribbles if s.positive]
-    masks += [prompt.prior] if prompt.prior is not None else []
-    for other in masks:
-        part = other[window.y0 : window.y1, window.x0 : window.x1].astype(np.float32)
-        anchors |= resized(part, (height, width)) > 0.3
-    if not anchors.any() and prompt.box is not None:
-        b = prompt.box
-        x0, x1 = (int((x - window.x0) * across) for x in (b.x0, b.x1))
-        y0, y1 = (int((y - window.y0) * down) for y in (b.y0, b.y1))
-        anchors[max(y0, 0) : max(y1, 1), max(x0, 0) : max(x1, 1)] = True
-    touched = np.unique(labels[anchors & mask])
-    if not len(touched):
-        return logits
-    result: Map = np.where(mask & ~np.isin(labels, touched), -np.abs(logits) - 1, logits)
-    return result

@@ -1,0 +1,100 @@
+"""clicknet's answers as its next looks need them: what is remembered of them, and what of a mask is kept."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from maskloop.segment.clicknet_view import Map, Window, resized
+from maskloop.segment.postprocess import pixel
+from maskloop.segment.prompt import Point, Prompt
+
+REMEMBERED = 48
+"""How many windows' features, and how many answers, are remembered for one embedding."""
+
+Features = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """An answer as the next click needs it: logits H x W of a window's view, and the predicted IoU."""
+
+    logits: Map
+    window: Window
+    score: float
+
+
+class Memory:
+    """What was computed for one embedding; only ever a saving, never a source of truth."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._features: OrderedDict[Window, Features] = OrderedDict()
+        self._states: OrderedDict[str, State] = OrderedDict()
+
+    def features(self, window: Window) -> Features | None:
+        with self._lock:
+            return self._features.get(window)
+
+    def state(self, key: str) -> State | None:
+        with self._lock:
+            return self._states.get(key)
+
+    def keep(self, window: Window | None, features: Features | None, key: str | None, state: State | None) -> None:
+        with self._lock:
+            if window is not None and features is not None:
+                self._features[window] = features
+                if len(self._features) > REMEMBERED // 8:
+                    self._features.popitem(last=False)
+            if key is not None and state is not None:
+                self._states[key] = state
+                if len(self._states) > REMEMBERED:
+                    self._states.popitem(last=False)
+
+
+def cut_off(state: State, size: tuple[int, int]) -> bool:
+    """Whether the mask runs into an edge of its window that is not the image's edge."""
+    mask, window = state.logits > 0, state.window
+    edges = (
+        (mask[:, 0], window.x0 > 0),
+        (mask[:, -1], window.x1 < size[1]),
+        (mask[0], window.y0 > 0),
+        (mask[-1], window.y1 < size[0]),
+    )
+    return any(inside and bool(line.any()) for line, inside in edges)
+
+
+def relevant(logits: Map, window: Window, prompt: Prompt) -> Map:
+    """The logits with the pieces put out that no positive click or stroke, box or prior mask touches."""
+    mask = logits > 0
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    if count <= 2:
+        return logits
+    height, width = logits.shape
+    across, down = width / window.width, height / window.height
+    anchors = np.zeros(logits.shape, bool)
+    for point in prompt.points:
+        if point.positive and window.holds(point.x, point.y, point.x, point.y):
+            moved_point = Point((point.x - window.x0) * across, (point.y - window.y0) * down)
+            x, y = pixel(moved_point, logits.shape)
+            anchors[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2] = True
+    masks = [s.mask for s in prompt.scribbles if s.positive]
+    masks += [prompt.prior] if prompt.prior is not None else []
+    for other in masks:
+        part = other[window.y0 : window.y1, window.x0 : window.x1].astype(np.float32)
+        anchors |= resized(part, (height, width)) > 0.3
+    if not anchors.any() and prompt.box is not None:
+        b = prompt.box
+        x0, x1 = (int((x - window.x0) * across) for x in (b.x0, b.x1))
+        y0, y1 = (int((y - window.y0) * down) for y in (b.y0, b.y1))
+        anchors[max(y0, 0) : max(y1, 1), max(x0, 0) : max(x1, 1)] = True
+    touched = np.unique(labels[anchors & mask])
+    if not len(touched):
+        return logits
+    result: Map = np.where(mask & ~np.isin(labels, touched), -np.abs(logits) - 1, logits)
+    return result
