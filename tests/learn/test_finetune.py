@@ -146,4 +146,5 @@ def test_what_serves_lies_between_the_base_and_what_was_learned(tmp_path: Path) 
         for plan in (Plan(seconds=60, rate=0.05, steps=60, exams=1, pull=0, kept=kept) for kept in (1.0, 0.5))
     )
     assert learned > 0.8
-    assert half == pytest.approx((learned - 0.4) / 2)
+    # The rate follows the clock a little, so two runs are never the same to the last digit.
+    assert half == pytest.approx((learned - 0.4) / 2, abs=1e-3)
