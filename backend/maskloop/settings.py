@@ -49,10 +49,11 @@ class Settings(BaseSettings):
     )
     port: int = Field(9090, validation_alias=_names("PORT", "MASKLOOP_PORT"), ge=1, le=65535, description="Port.")
     threads: int = Field(
-        16,
+        288,
         validation_alias=_names("THREADS", "MASKLOOP_THREADS"),
         ge=1,
-        description="Request threads of a web process.",
+        description="Request threads of a web process. With more than MASKLOOP_MAX_QUEUE a full queue is refused at "
+        "once, and /health is answered whatever waits.",
     )
     log_level: str = Field(
         "INFO", validation_alias=_names("LOG_LEVEL", "MASKLOOP_LOG_LEVEL"), description="DEBUG, INFO, WARNING or ERROR."

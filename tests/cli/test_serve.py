@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 import requests
 
 from maskloop.settings import Settings
+from tests.web.conftest import point, request_body
 
 
 def free_port() -> int:
@@ -22,9 +26,24 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def silence() -> Iterator[str]:
+    """host:port of an image server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def server(tmp_path: Path, silence: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     port = free_port()
-    environment = {**os.environ, "MASKLOOP_MODEL": "watershed", "MASKLOOP_DATA_DIR": str(tmp_path), "PORT": str(port)}
+    environment = {
+        **os.environ,
+        "MASKLOOP_MODEL": "watershed",
+        "MASKLOOP_DATA_DIR": str(tmp_path),
+        "MASKLOOP_IMAGE_HOSTS": silence,
+        "MASKLOOP_FETCH_TIMEOUT_SECONDS": "60",
+        "MASKLOOP_DEADLINE_SECONDS": "60",
+        "PORT": str(port),
+    }
     command = [sys.executable, "-m", "maskloop", "serve"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         yield process, f"http://127.0.0.1:{port}"
@@ -42,6 +61,16 @@ def wait_until_up(url: str) -> None:
     raise AssertionError(f"{url} never became ready")
 
 
+def wait_until_there_wait(clicks: int, url: str) -> None:
+    for _ in range(300):
+        text = requests.get(f"{url}/metrics", timeout=20).text
+        depth = re.search(r'^maskloop_queue_depth\{lane="interactive"\} (\S+)', text, re.MULTILINE)
+        if depth and float(depth[1]) >= clicks:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"there were never {clicks} clicks waiting")
+
+
 def test_the_server_starts_answers_and_stops_when_told(server: tuple[subprocess.Popen[str], str]) -> None:
     process, url = server
     wait_until_up(url)
@@ -53,6 +82,33 @@ def test_the_server_starts_answers_and_stops_when_told(server: tuple[subprocess.
     said = process.stderr.read()
     assert "Traceback" not in said
     assert "stopping" in said
+
+
+def test_people_who_keep_their_connections_open_shut_nobody_out(server: tuple[subprocess.Popen[str], str]) -> None:
+    _, url = server
+    wait_until_up(url)
+    with contextlib.ExitStack() as stack:
+        for _ in range(150):
+            person = stack.enter_context(requests.Session())
+            assert person.get(f"{url}/health", timeout=20).status_code == 200
+
+
+def test_health_is_answered_while_everybody_waits(server: tuple[subprocess.Popen[str], str], silence: str) -> None:
+    _, url = server
+    wait_until_up(url)
+    answers: list[int] = []
+
+    def click(number: int) -> None:
+        body = request_body(point(40, 40), url=f"http://{silence}/{number}.png", task=number)
+        with contextlib.suppress(requests.ConnectionError):  # the server is killed in the end
+            answers.append(requests.post(f"{url}/predict", json=body, timeout=90).status_code)
+
+    people = [threading.Thread(target=click, args=(number,), daemon=True) for number in range(40)]
+    for person in people:
+        person.start()
+    wait_until_there_wait(30, url)
+    assert requests.get(f"{url}/health", timeout=20).json()["status"] == "UP"
+    assert not answers
 
 
 def test_an_unprotected_server_stays_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,18 @@ def test_without_a_worker_the_answer_comes_at_the_deadline_and_says_why(url: str
         queue.call(Job("echo", {"n": 1}), 0.3)
     assert queue.depths()["interactive"] == 0
     assert not client.keys("rq:job:*")
+
+
+def test_more_clicks_may_wait_than_a_client_has_connections_by_default(url: str) -> None:
+    queue = RedisQueue(url)
+
+    def click(number: int) -> Exception:
+        with pytest.raises(JobError) as caught:
+            queue.call(Job("echo", {"n": number}), 8)
+        return caught.value
+
+    with ThreadPoolExecutor(120) as people:
+        assert {type(error) for error in people.map(click, range(120))} == {Expired}
 
 
 def test_an_expired_click_is_never_run(url: str, start_worker: StartWorker) -> None:

@@ -199,6 +199,28 @@ def test_a_click_moves_on_when_its_worker_is_busy(url: str, start_worker: StartW
 
 
 @pytest.mark.slow
+def test_clicks_that_moved_on_are_taken_first_and_in_their_order(
+    url: str, client: redis.Redis, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = start_worker(count=2, drain=1)
+    queue = RedisQueue(url)
+    images = {preferred(image, queue.workers()): image for image in map(str, range(64))}
+    assert len(images) == 2
+    first, second = images.values()
+    for image, seconds in ((first, 4.0), (second, 8.0)):
+        in_background(queue, Job("echo", {"n": "busy", "seconds": seconds}, affinity=image), 20)
+    wait_until(lambda: worker.ran() == [["busy"], ["busy"]])
+    shared = Queue(Priority.INTERACTIVE.value, connection=client, serializer=JSONSerializer)
+    for n in (1, 2, 3):
+        in_background(queue, Job("echo", {"n": n}, affinity=first), 20)
+        wait_until(lambda n=n: shared.count == n)  # type: ignore[misc]
+    monkeypatch.setattr("maskloop.queue.redis.PATIENCE", 20.0)
+    fresh, _ = in_background(queue, Job("echo", {"n": "fresh"}, affinity=first), 20)
+    fresh.join()
+    assert worker.ran()[2:] == [[1], [2], [3], ["fresh"]]
+
+
+@pytest.mark.slow
 def test_a_click_moves_on_when_its_worker_is_dead(url: str, start_worker: StartWorker) -> None:
     worker = start_worker(count=2)
     queue = RedisQueue(url)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import statistics
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,7 +52,7 @@ def load(
 
     auth = (user, os.environ.get("BASIC_AUTH_PASS", "")) if user else None
     found: list[dict[str, Any]] = []
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 150)
     with SceneServer(IMAGES, image_port) as images:
         settings = {"MASKLOOP_MODEL": model, "MASKLOOP_TRAIN": "false", "MASKLOOP_IMAGE_HOSTS": images.host}
         for count in [0] if url else [int(n) for n in workers.split(",")]:

@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+CONNECTIONS = 1000
+"""Open at once. Browsers and Label Studio keep idle ones open: at waitress' own limit of 100 the next person waits."""
+
 
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; by default decided by HOST and credentials.")] = "",
@@ -38,6 +41,9 @@ def serve(
         port=settings.port,
         threads=settings.threads,
         max_request_body_size=settings.max_body_mb * 1_000_000,
+        connection_limit=CONNECTIONS,
+        backlog=CONNECTIONS,
+        asyncore_use_poll=True,  # select() ends at descriptor 1024
         ident="maskloop",
     )
     log = logging.getLogger("maskloop")

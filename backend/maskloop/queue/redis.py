@@ -32,7 +32,7 @@ BLOCK_SECONDS = 2.0
 UNREACHABLE = (RedisConnectionError, RedisTimeoutError)
 
 MOVE = """
-if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then redis.call('LPUSH', KEYS[2], ARGV[1]) return 1 end
+if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then redis.call('RPUSH', KEYS[2], ARGV[1]) return 1 end
 return 0
 """
 

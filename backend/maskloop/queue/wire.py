@@ -48,6 +48,10 @@ def as_text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
+CONNECTIONS = 1000
+"""Of one client at most: every waiting click holds one, and redis-py's own limit is 100."""
+
+
 def connect(url: str, blocking: float = 0.0) -> Redis:
     """A client that fails at once instead of retrying: a retried blocking pop can lose what it popped.
 
@@ -59,6 +63,7 @@ def connect(url: str, blocking: float = 0.0) -> Redis:
         socket_connect_timeout=2.0,
         socket_keepalive=True,
         health_check_interval=0,
+        max_connections=CONNECTIONS,
         retry=Retry(NoBackoff(), 0),
         retry_on_error=[],
     )

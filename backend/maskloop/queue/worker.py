@@ -80,7 +80,9 @@ class GpuWorker(SimpleWorker):  # type: ignore[misc]
         self._free = free
         self._drain = drain
         self._alive = Alive(url, name, about)
-        lanes = [wire.own_lane(name), *(lane.value for lane in Priority)]
+        # Clicks that moved on from a busy worker are the oldest: after this worker's own they would wait for ever.
+        first, *rest = (lane.value for lane in Priority)
+        lanes = [first, wire.own_lane(name), *rest]
         super().__init__(
             lanes,
             name=name,
