@@ -1,17 +1,14 @@
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from maskloop.learn import practice
 from maskloop.learn.checkpoint import CHECKPOINT
 from maskloop.learn.clicknet_lessons import ClicknetLessons
-from maskloop.learn.curriculum import Chosen, Curriculum, Report, Weights
 from maskloop.learn.finetune import Plan, finetune
 from maskloop.learn.samples import Sample, Target
 from maskloop.learn.views import view_pool
@@ -112,39 +109,3 @@ def test_a_box_is_a_first_prompt_of_its_own(network: ClickNetwork) -> None:
     assert not exercise.ambiguous.any()
     inside = exercise.box[0, 0].numpy() > 0
     assert inside[views[0].mask].all()
-
-
-class Straight(Curriculum[nn.Linear, int]):
-    """One weight that shall be 1: as small as a curriculum can be, and sure to learn."""
-
-    def prepare(self, per_object: int, seed: int, until: float, report: Report) -> None:
-        self.pool, self.exam = [0], [0]
-
-    def pupil(self, of: nn.Linear) -> nn.Linear:
-        return copy.deepcopy(of)
-
-    def weights(self, of: nn.Linear) -> Weights:
-        return dict(of.named_parameters())
-
-    def lesson(self, pupil: nn.Linear, chosen: Chosen, rng: np.random.Generator) -> torch.Tensor:
-        return (pupil.weight - 1).square().sum()
-
-    def reminder(self, pupil: nn.Linear, frozen: nn.Linear, chosen: Chosen, rng: np.random.Generator) -> torch.Tensor:
-        return pupil.weight.sum() * 0
-
-    def examine(self, pupil: nn.Linear) -> tuple[float, float]:
-        value = pupil.weight.item()
-        return value, value
-
-
-def test_what_serves_lies_between_the_base_and_what_was_learned(tmp_path: Path) -> None:
-    start, base = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
-    nn.init.constant_(start.weight, 0.1)
-    nn.init.constant_(base.weight, -0.4)
-    learned, half = (
-        float(finetune(Straight(start, base, [], []), plan, tmp_path / str(plan.kept), lambda *_: None).best["weight"])
-        for plan in (Plan(seconds=60, rate=0.05, steps=60, exams=1, pull=0, kept=kept) for kept in (1.0, 0.5))
-    )
-    assert learned > 0.8
-    # The rate follows the clock a little, so two runs are never the same to the last digit.
-    assert half == pytest.approx((learned - 0.4) / 2, abs=1e-3)

@@ -25,11 +25,28 @@ def faster(before: list[Score], by: float, seed: int = 1) -> list[Score]:
     ]
 
 
+def noisy(of: list[Score], seed: int) -> list[Score]:
+    """The same version again, with luck that the objects of an image share in part."""
+    rng = np.random.default_rng(seed)
+    luck = {image: rng.normal(0, 0.3) for image in sorted({s.image for s in of})}
+    return [
+        replace(
+            s,
+            noc85=s.noc85 * np.exp(luck[s.image] + rng.normal(0, 0.3)),
+            noc90=s.noc90 * np.exp(luck[s.image] + rng.normal(0, 0.3)),
+            iou1=s.iou1 - 0.1 * luck[s.image] + rng.normal(0, 0.05),
+            iou3=s.iou3 - 0.1 * luck[s.image] + rng.normal(0, 0.02),
+        )
+        for s in of
+    ]
+
+
 def test_clearly_better_is_promoted_with_numbers() -> None:
     base = scores()
     verdict = judge(faster(base, 3), base, base)
     assert verdict.promote
-    assert "clicks to 85 %" in verdict.reasons[0]
+    assert "effort x 0." in verdict.reasons[0]
+    assert "clicks to 85 %" in verdict.reasons[1]
     assert verdict.against_current[0].high < 0
     assert (verdict.objects, verdict.images) == (30, 10)
 
@@ -42,8 +59,9 @@ def test_the_same_is_not_promoted() -> None:
 
 
 def test_chance_is_seldom_promoted() -> None:
-    promoted = sum(judge(faster(scores(k), 0, seed=k + 100), scores(k), scores(k)).promote for k in range(100))
-    assert promoted <= 12
+    """Five in a hundred are meant to be; intervals of a bootstrap over ten images are a little too narrow."""
+    promoted = sum(judge(noisy(scores(k), 2 * k), noisy(scores(k), 2 * k + 1), scores(k)).promote for k in range(200))
+    assert 2 <= promoted <= 24
 
 
 def test_worse_is_never_promoted() -> None:

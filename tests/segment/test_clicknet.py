@@ -116,6 +116,23 @@ def test_a_foreign_embedding_and_an_empty_prompt_are_refused(model: ClickNet, sc
         other.decode(embedding, Prompt((Point(1, 1),)))
 
 
+@pytest.mark.parametrize("sure", [True, False])
+def test_of_two_decoders_the_one_that_is_surer_answers(
+    model: ClickNet, scene: tuple[np.ndarray, Mask], sure: bool
+) -> None:
+    network = ClickNetwork(learned=True)
+    tensors = model.network.state_dict()
+    own = {name.replace("decoder.", "learned."): value.clone() for name, value in tensors.items() if "decoder." in name}
+    own["learned.masks.bias"] += 100.0
+    own["learned.judge.2.bias"] += 50.0 if sure else -50.0
+    network.load_state_dict({**tensors, **own})
+    prompt = Prompt((Point(90, 100),))
+    answer = ClickNet(network, "two").decode(model.encode(scene[0]), prompt)
+    first = model.decode(model.encode(scene[0]), prompt)
+    assert np.array_equal(answer.mask, first.mask) != sure
+    assert (answer.mask.sum() > 2 * first.mask.sum()) == sure
+
+
 def test_the_encoder_hash_ignores_the_decoder() -> None:
     network = ClickNetwork()
     before = encoder_hash(network)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from maskloop.learn.curriculum import Chosen, Curriculum, Report, Weights
 from maskloop.learn.samples import Sample
 from maskloop.learn.views import View, view_pool
 from maskloop.segment.clicknet_decoder import Decoder
-from maskloop.segment.clicknet_net import ClickNetwork
+from maskloop.segment.clicknet_net import ClickNetwork, side_by_side
 
 LEAST_VIEWS = 24
 """Views that are made however long it takes."""
@@ -35,7 +36,7 @@ class ClicknetLessons(Curriculum[Decoder, View]):
     def __init__(
         self, start: ClickNetwork, base: ClickNetwork, train: Sequence[Sample], validation: Sequence[Sample]
     ) -> None:
-        super().__init__(start.decoder, base.decoder, train, validation)
+        super().__init__(start.learned or start.decoder, base.decoder, train, validation)
         self._encoder = start.encoder
 
     def prepare(self, per_object: int, seed: int, until: float, report: Report) -> None:
@@ -97,13 +98,14 @@ class ClicknetLessons(Curriculum[Decoder, View]):
     def examine(self, pupil: Decoder) -> tuple[float, float]:
         was_training = pupil.training
         pupil.eval()
+        served = partial(side_by_side, self.base, pupil)
         after: dict[int, list[float]] = {1: [], 3: []}
         with torch.inference_mode():
             for k in range(0, len(self.exam), 16):
                 exercise = practice.begin(self.exam[k : k + 16], np.random.default_rng(0), boxes=0.0)
                 for number in (1, 2, 3):
                     practice.click(exercise, None)
-                    logits, judged = practice.answer(pupil, exercise)
+                    logits, judged = practice.answer(served, exercise)
                     practice.feed_back(exercise, logits, judged)
                     if number in after:
                         everywhere = torch.ones_like(exercise.truth)

@@ -1,9 +1,8 @@
 """The training loop: a decoder learns a project's own objects without forgetting the rest of the world.
 
-Whatever the family of models, its encoder is left alone, so every cached embedding stays valid. Three things hold the
-decoder back: its weights are pulled towards the base's (L2-SP, Li et al. 2018), where the annotator's objects say
-nothing (clicks elsewhere in the same images) it shall answer as the base does (distillation, Li and Hoiem 2016), and
-what serves lies between the base and what was learned (WiSE-FT, Wortsman et al. 2022).
+Whatever the family of models, its encoder is left alone, so every cached embedding stays valid. Two things hold the
+decoder back: its weights are pulled towards the base's (L2-SP, Li et al. 2018), and where the annotator's objects say
+nothing (clicks elsewhere in the same images) it shall answer as the base does (distillation, Li and Hoiem 2016).
 """
 
 from __future__ import annotations
@@ -42,8 +41,6 @@ class Plan:
     pull: float = 3e-4
     distil_every: int = 6
     distil: float = 2.0
-    kept: float = 0.5
-    """How far from the base (0) to what was learned (1) the decoder is that serves: it forgets less on other things."""
 
 
 def finetune(curriculum: Curriculum[Net, Exercise], plan: Plan, folder: Path, report: Report) -> Course:
@@ -91,13 +88,12 @@ def finetune(curriculum: Curriculum[Net, Exercise], plan: Plan, folder: Path, re
         course.step += 1
         report(0.1 + 0.9 * clock.done(course.step), f"step {course.step}")
         if clock.exam_is_due(course.step):
-            between = {name: torch.lerp(anchor[name], mean, plan.kept) for name, mean in means.items()}
-            _follow(curriculum.weights(examined), between, 1.0)
+            _follow(curriculum.weights(examined), means, 1.0)
             one, three = curriculum.examine(examined)
             course.curve.append((course.step, float(np.mean(losses)), one, three))
             losses.clear()
             if (one + three) / 2 > course.best_value:
-                course.best, course.best_value = between, (one + three) / 2
+                course.best, course.best_value = {n: m.clone() for n, m in means.items()}, (one + three) / 2
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
             course.seconds += time.monotonic() - saved
             save(path, ours, weights, optimizer, course)

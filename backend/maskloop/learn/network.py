@@ -19,13 +19,14 @@ SAM = "sam"
 
 def load_network(folder: Path) -> ClickNetwork:
     """The network in single precision, ready to be trained."""
-    network = ClickNetwork()
-    network.load_state_dict({name: tensor.float() for name, tensor in load_file(_weights(folder)).items()})
+    tensors = load_file(_weights(folder))
+    network = ClickNetwork(learned=any(name.startswith("learned.") for name in tensors))
+    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     return network
 
 
 def save_version(start: Path, decoder: Mapping[str, Tensor], folder: Path, description: str) -> None:
-    """Write the model of ``start`` with another decoder: its weights and its card."""
+    """Write the model of ``start`` with what its decoder learned: its weights and its card."""
     card = read_card(start)
     if card.family == SAM:
         # Its encoder is large and stays where it is: the card names the model that has it.
@@ -41,14 +42,14 @@ def save_version(start: Path, decoder: Mapping[str, Tensor], folder: Path, descr
 
 
 def _save_whole(start: Path, decoder: Mapping[str, Tensor], folder: Path) -> None:
-    """The weights of ``start`` with another decoder, in the precision and under the file name of ``start``."""
+    """The weights of ``start`` and a second decoder, in the precision and under the file name of ``start``."""
     source = _weights(start)
     with safe_open(source, "pt") as file:
         metadata = file.metadata()
     tensors = load_file(source)
     for name, value in decoder.items():
         kept = tensors[f"decoder.{name}"]
-        tensors[f"decoder.{name}"] = value.to(kept.dtype).contiguous()
+        tensors[f"learned.{name}"] = value.to(kept.dtype).contiguous()
     save_file(tensors, folder / source.name, metadata=metadata)
 
 

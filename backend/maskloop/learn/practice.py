@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -13,10 +14,13 @@ from torch import Tensor
 
 from maskloop.learn.base.augment import damaged, misjudged
 from maskloop.learn.views import SIDE, View
-from maskloop.segment.clicknet_decoder import Decoder, PromptMaps
+from maskloop.segment.clicknet_decoder import PromptMaps
 from maskloop.segment.prompt import Mask
 
 MOST_CLICKS = 8
+
+Decode: TypeAlias = Callable[[dict[str, Tensor], PromptMaps], tuple[Tensor, Tensor]]
+"""Features and prompts to the logits of masks and of their predicted IoUs, as a decoder does."""
 
 
 @dataclass
@@ -112,10 +116,10 @@ def error_click(mask: Mask, truth: Mask, rng: np.random.Generator | None) -> tup
     return float(column), float(row), sign
 
 
-def answer(decoder: Decoder, exercise: Exercise) -> tuple[Tensor, Tensor]:
+def answer(decode: Decode, exercise: Exercise) -> tuple[Tensor, Tensor]:
     """Logits of the masks and of their predicted IoUs for the prompts so far; in half precision where that is fast."""
     with torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported()):
-        logits, judged = decoder(exercise.features, exercise.prompts())
+        logits, judged = decode(exercise.features, exercise.prompts())
     return logits.float(), judged.float()
 
 

@@ -86,8 +86,14 @@ def text(version: str, report: Report, has_sheet: bool) -> str:
     ]
     for title, changes in (("current", verdict.against_current), ("base", verdict.against_base)):
         if changes:
-            lines += [f"| against {title} | before | after | 95 % interval of the difference |", "|---|---|---|---|"]
+            lines += [f"| against {title} | before | after | interval of the difference |", "|---|---|---|---|"]
             lines += [_row(change.metric, change) for change in changes] + [""]
+    if verdict.against_current:
+        lines += [
+            "Intervals are of 95 %, that of the effort of 90 %. The effort is the mean of the logarithms of clicks to "
+            "85 and 90 % and of the error after one and three clicks: -0.1 is a tenth less.",
+            "",
+        ]
     if verdict.labels:
         lines += ["| label (clicks to 85 %) | before | after | 95 % interval |", "|---|---|---|---|"]
         lines += [_row(label, change) for label, change in verdict.labels.items()] + [""]

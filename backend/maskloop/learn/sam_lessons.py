@@ -47,7 +47,6 @@ def plan(seconds: float, seed: int) -> Plan:
         per_object=1,
         pull=1e-3,
         distil_every=4,
-        kept=1.0,
         distil=1.0,
     )
 

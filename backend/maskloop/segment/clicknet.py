@@ -89,7 +89,7 @@ class ClickNet:
         on_device = PromptMaps(
             *(t.to(self.device) for t in (prompts.points, prompts.box, prompts.scribbles, prompts.previous))
         )
-        logits, judged = self.network.decoder(features, on_device)
+        logits, judged = self.network.decode(features, on_device)
         best = int(judged[0].argmax())
         chosen: Map = logits[0, best].float().cpu().numpy()
         return chosen, float(judged[0, best].sigmoid())
@@ -184,7 +184,7 @@ def load(source: Source) -> ClickNet:
             card = source.card if folder is source.folder else read_card(folder)
             for name in card.weights:
                 tensors |= load_file(folder / name)
-    network = ClickNetwork()
+    network = ClickNetwork(learned=any(name.startswith("learned.") for name in tensors))
     try:
         network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except RuntimeError as error:

@@ -4,24 +4,51 @@ A *view* is an image or a crop of it, resized to H x W with H and W of the form 
 For training from elsewhere: ``net.encoder(normalised(pixels))`` gives the features of a
 batch of views, ``net.decoder(features, prompts)`` the logits of three masks and their
 predicted IoUs (logits), and :func:`maskloop.learn.base.loss.click_loss` the loss of both.
-Tensors are named ``encoder.*`` and ``decoder.*``; only the first decide an embedding.
+Tensors are named ``encoder.*`` and ``decoder.*``, and ``learned.*`` where a version has a second decoder that
+learned a project's objects; only the first decide an embedding.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from maskloop.segment.clicknet_decoder import Decoder, PromptMaps
 from maskloop.segment.clicknet_encoder import Encoder, normalised
 
+DOUBT = 0.15
+"""How much surer (logits of the predicted IoU) what was learned has to be: on familiar objects it is by more."""
+
 
 class ClickNetwork(nn.Module):
-    def __init__(self) -> None:
+    """``learned`` is a decoder beside the first one, for a retrained version; None without."""
+
+    def __init__(self, learned: bool = False) -> None:
         super().__init__()
         self.encoder = Encoder()
         self.decoder = Decoder()
+        self.learned = Decoder() if learned else None
+
+    def decode(self, features: dict[str, Tensor], prompts: PromptMaps) -> tuple[Tensor, Tensor]:
+        """The masks of each decoder, and how they are judged: (logits B x K x H x W, predicted IoU as logits B x K)."""
+        if self.learned is None:
+            answer: tuple[Tensor, Tensor] = self.decoder(features, prompts)
+            return answer
+        return side_by_side(self.decoder, self.learned, features, prompts)
 
     def forward(self, pixels: Tensor, prompts: PromptMaps) -> tuple[Tensor, Tensor]:
         """B x H x W x 3 uint8 and prompts to (logits B x 3 x H x W, predicted IoU as logits B x 3)."""
         result: tuple[Tensor, Tensor] = self.decoder(self.encoder(normalised(pixels)), prompts)
         return result
+
+
+def side_by_side(
+    first: nn.Module, learned: nn.Module, features: dict[str, Tensor], prompts: PromptMaps
+) -> tuple[Tensor, Tensor]:
+    """The masks of two decoders, so that the one which its own decoder is surer of can be chosen.
+
+    A decoder that learned some objects is unsure about everything else, where the first one still knows.
+    """
+    logits, judged = first(features, prompts)
+    more, also = learned(features, prompts)
+    return torch.cat([logits, more], dim=1), torch.cat([judged, also - DOUBT], dim=1)
