@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,12 +15,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import requests
 
-from maskloop.learn.evaluate import Object, objects, overlap
+from maskloop.learn.evaluate import overlap
 from maskloop.ledger import Ledger
+from maskloop.load import material
 from maskloop.load.rehearsal import ENOUGH, MOST_CLICKS, Annotator, Picture, pictures
 from maskloop.segment.prompt import Mask
 
@@ -56,7 +55,7 @@ class Lesson:
 
 def run(lesson: Lesson, say: Say) -> dict[str, Any]:
     """All figures. Raises ValueError when the folder has too little."""
-    domain = _objects(lesson.data, [lesson.only] if lesson.only else [])
+    domain = material.objects_of(lesson.data, [lesson.only] if lesson.only else [])
     found = pictures(domain, lesson.per_image)
     aside = min(lesson.unseen, max(1, len(found) // 3))
     seen, unseen = found[: min(lesson.images, len(found) - aside)], found[-aside:]
@@ -64,8 +63,9 @@ def run(lesson: Lesson, say: Say) -> dict[str, Any]:
         raise ValueError(f"{lesson.data} has {len(found)} images: too few to learn from")
     with tempfile.TemporaryDirectory(prefix="maskloop-bench-") as scratch:
         root = Path(scratch)
-        others = _copied(_others(lesson, domain, root, 10_000), root / "images" / "others")
-        seen, unseen = (_copied(part, root / "images" / "domain") for part in (seen, unseen))
+        others = material.others(lesson.data, lesson.others, domain, lesson.unseen, root)
+        others = material.copied(others, root / "images" / "others")
+        seen, unseen = (material.copied(part, root / "images" / "domain") for part in (seen, unseen))
         with (
             _server(root, lesson) as url,
             contextlib.closing(Ledger(f"sqlite:///{root}/data/ledger.sqlite3")) as ledger,
@@ -172,48 +172,6 @@ def _truths(picture: Picture) -> Iterator[tuple[Mask, Mask]]:
         truth, ignored = one.truth()
         if truth.any():
             yield truth, ignored
-
-
-def _objects(folder: Path, sources: Sequence[str]) -> list[Object]:
-    """The objects of a folder, whatever its index calls its part of the data."""
-    for split in (folder.name, "train", "eval"):
-        with contextlib.suppress(ValueError):
-            return objects(folder, split, sources)
-    raise ValueError(f"no objects in {folder}: it needs images/ and masks/")
-
-
-def _others(lesson: Lesson, domain: Sequence[Object], root: Path, start: int) -> list[Picture]:
-    """Things of other kinds: of the given folder, else of the ``eval`` beside the data, else procedural scenes."""
-    beside = lesson.data.resolve().parent / "eval"
-    folder = lesson.others or (beside if (beside / "images").is_dir() else None)
-    if folder is not None:
-        known = {one.source for one in domain}
-        chosen = [one for one in _objects(folder, []) if one.source not in known]
-        if chosen:
-            shown = pictures(chosen, 2)[: lesson.unseen]
-            return [Picture(start + p.task, p.path, p.objects) for p in shown]
-    return _scenes(root / "scenes", lesson.unseen, start)
-
-
-def _scenes(folder: Path, count: int, start: int) -> list[Picture]:
-    from maskloop.load import scenes
-
-    found = []
-    for kind in ("images", "masks"):
-        (folder / kind).mkdir(parents=True)
-    for number in range(count):
-        pixels, truth = scenes.draw(number, seed=number)
-        image, mask = folder / "images" / f"{number}.png", folder / "masks" / f"{number}.png"
-        cv2.imwrite(str(image), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
-        cv2.imwrite(str(mask), truth.astype(np.uint8) * 255)
-        found.append(Picture(start + number, image, (Object("scene", image, mask),)))
-    return found
-
-
-def _copied(shown: Sequence[Picture], folder: Path) -> list[Picture]:
-    """The same pictures in a folder of the server's own."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return [Picture(p.task, Path(shutil.copy(p.path, folder / f"{p.task}{p.path.suffix}")), p.objects) for p in shown]
 
 
 @contextlib.contextmanager
