@@ -21,7 +21,7 @@ def learning(
     unseen: Annotated[int, typer.Option(help="Images kept aside for the comparison.")] = 20,
     per_image: Annotated[int, typer.Option(help="Objects of one image at most.")] = 3,
     every: Annotated[int, typer.Option(help="Train after so many submissions.")] = 20,
-    active: Annotated[bool, typer.Option("--active/--random", help="Least certain images first.")] = False,
+    active: Annotated[bool, typer.Option("--active/--random", help="Of eight images the least certain.")] = False,
     without: Annotated[bool, typer.Option(help="Also click every image with the base model, to compare.")] = True,
 ) -> None:
     """Annotate a data set through a real server with retraining on; compare with the base model.

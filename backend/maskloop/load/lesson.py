@@ -58,19 +58,19 @@ def run(lesson: Lesson, say: Say) -> dict[str, Any]:
     domain = material.objects_of(lesson.data, [lesson.only] if lesson.only else [])
     found = pictures(domain, lesson.per_image)
     aside = min(lesson.unseen, max(1, len(found) // 3))
-    seen, unseen = found[: min(lesson.images, len(found) - aside)], found[-aside:]
-    if len(seen) < 4:
+    pool, unseen = found[:-aside], found[-aside:]
+    if len(pool) < 4:
         raise ValueError(f"{lesson.data} has {len(found)} images: too few to learn from")
     with tempfile.TemporaryDirectory(prefix="maskloop-bench-") as scratch:
         root = Path(scratch)
         others = material.others(lesson.data, lesson.others, domain, lesson.unseen, root)
         others = material.copied(others, root / "images" / "others")
-        seen, unseen = (material.copied(part, root / "images" / "domain") for part in (seen, unseen))
+        pool, unseen = (material.copied(part, root / "images" / "domain") for part in (pool, unseen))
         with (
             _server(root, lesson) as url,
             contextlib.closing(Ledger(f"sqlite:///{root}/data/ledger.sqlite3")) as ledger,
         ):
-            curve = _annotate(lesson, url, ledger, seen, say)
+            curve = _annotate(lesson, url, ledger, pool, say)
             say("comparing on images nobody has seen")
             base, learned = Annotator(url, BASE), Annotator(url, LEARNING)
             before, after = _clicks(base, unseen), _clicks(learned, unseen)
@@ -90,7 +90,7 @@ def run(lesson: Lesson, say: Say) -> dict[str, Any]:
             [0.0 if value >= ENOUGH else c.needed for value, c in zip(proposed, after, strict=True)]
         ),
         "training_seconds": max(lengths, default=0.0),
-        "images": len(seen),
+        "images": len(curve),
         "unseen_images": len(unseen),
         "unseen_objects": len(before),
         "other_objects": len(other_before),
@@ -103,11 +103,12 @@ def run(lesson: Lesson, say: Say) -> dict[str, Any]:
     }
 
 
-def _annotate(lesson: Lesson, url: str, ledger: Ledger, seen: Sequence[Picture], say: Say) -> list[dict[str, Any]]:
+def _annotate(lesson: Lesson, url: str, ledger: Ledger, pool: Sequence[Picture], say: Say) -> list[dict[str, Any]]:
     annotator, other = Annotator(url, LEARNING), Annotator(url, BASE)
-    left = list(seen)
+    left = list(pool)
     curve: list[dict[str, Any]] = []
-    while left:
+    most = min(lesson.images, len(pool))
+    while len(curve) < most:
         picture = _next(annotator, left) if lesson.active else left[0]
         left.remove(picture)
         masks, _ = annotator.look(picture)
@@ -123,7 +124,7 @@ def _annotate(lesson: Lesson, url: str, ledger: Ledger, seen: Sequence[Picture],
             row["clicks_base"] = _mean([c.needed for c in _clicks(other, [picture])])
         curve.append(row)
         say(f"image {row['image']}: {row['clicks']:.1f} clicks per object, proposed IoU {row['proposed_iou']:.2f}")
-        if len(curve) % lesson.every == 0 or not left:
+        if len(curve) % lesson.every == 0 or len(curve) == most:
             # A person is slower than this annotator: what they submitted is learned before they come to the next.
             row["trained"] = True
             annotator.train()
