@@ -20,8 +20,10 @@ LOWER_IS_BETTER = frozenset({"noc85", "noc90", EFFORT})
 
 CONFIDENCE = 0.95
 """Of the two-sided intervals; that of the effort, of which one side is asked about, is 90 %."""
-FLAWLESS = 0.02
-"""An IoU this close to 1 is as good as 1."""
+GOOD = 0.9
+"""An IoU above which nothing is left to do: no effort is saved by more."""
+PATIENCE = 10
+"""Clicks that count as all the effort there can be, as an IoU of 0 does."""
 ROUNDS = 2000
 LEAST_OBJECTS = 4
 """Objects of the hold-out below which nothing can be told from noise."""
@@ -46,9 +48,9 @@ class Score:
 
     @property
     def effort(self) -> float:
-        """The mean of the logarithms of both numbers of clicks and of both errors (1 - IoU): -0.1 is a tenth less."""
-        figures = (self.noc85, self.noc90, 1 + FLAWLESS - self.iou1, 1 + FLAWLESS - self.iou3)
-        return float(np.mean(np.log(figures)))
+        """The mean of both numbers of clicks, of PATIENCE, and both errors, 1 - IoU: 0.1 at best, 1 at worst."""
+        clicks = (min(1.0, self.noc85 / PATIENCE), min(1.0, self.noc90 / PATIENCE))
+        return float(np.mean([*clicks, 1 - min(GOOD, self.iou1), 1 - min(GOOD, self.iou3)]))
 
 
 @dataclass(frozen=True)
@@ -154,11 +156,6 @@ def interval(
 
 
 def _words(change: Change) -> str:
-    if change.metric == EFFORT:
-        ratio, low, high = (float(np.exp(v)) for v in (change.second - change.first, change.low, change.high))
-        return f"effort x {ratio:.2f} ({low:.2f} to {high:.2f})"
     names = {"noc85": "clicks to 85 %", "noc90": "clicks to 90 %", "iou1": "IoU at click 1", "iou3": "IoU at click 3"}
-    return (
-        f"{names[change.metric]} {change.first:.2f} -> {change.second:.2f} "
-        f"(difference {change.low:+.2f} to {change.high:+.2f})"
-    )
+    name = names.get(change.metric, change.metric)
+    return f"{name} {change.first:.2f} -> {change.second:.2f} (difference {change.low:+.2f} to {change.high:+.2f})"

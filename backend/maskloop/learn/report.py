@@ -90,8 +90,8 @@ def text(version: str, report: Report, has_sheet: bool) -> str:
             lines += [_row(change.metric, change) for change in changes] + [""]
     if verdict.against_current:
         lines += [
-            "Intervals are of 95 %, that of the effort of 90 %. The effort is the mean of the logarithms of clicks to "
-            "85 and 90 % and of the error after one and three clicks: -0.1 is a tenth less.",
+            "Intervals are of 95 %, that of the effort of 90 %. The effort is the mean of clicks to 85 and 90 %, of "
+            "10, and of the errors (1 - IoU) after one and three clicks.",
             "",
         ]
     if verdict.labels:
