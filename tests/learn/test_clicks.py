@@ -3,6 +3,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from maskloop.learn.clicks import depth, next_click
 from maskloop.segment.prompt import Point
@@ -66,3 +67,13 @@ def test_depth_is_the_distance_to_the_outside() -> None:
     assert depth(region)[4, 4] == pytest.approx(3)
     assert depth(region)[0, 0] == 0
     assert depth(np.ones((1, 1), bool))[0, 0] == pytest.approx(1)
+
+
+def test_depths_are_exact_wherever_the_array_lies_in_memory() -> None:
+    rng = np.random.default_rng(0)
+    region = cv2.resize(rng.random((12, 16)).astype(np.float32), (481, 321)) > 0.55
+    exact = np.sqrt(np.rint(ndimage.distance_transform_edt(np.pad(region, 1)) ** 2)).astype(np.float32)[1:-1, 1:-1]
+    others = []
+    for _ in range(10):
+        others.append(bytearray(int(rng.integers(1, 100_000))))
+        assert np.array_equal(depth(region), exact)
