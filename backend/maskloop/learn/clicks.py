@@ -50,7 +50,7 @@ def depth(region: Mask) -> NDArray[np.float32]:
     """Distance of every pixel of ``region`` to its outside, in pixels; the image's edge counts as outside."""
     padded = np.pad(region.astype(np.uint8), 1)
     distances = np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float64)[1:-1, 1:-1]
-    # Their last bit depends on where in memory the array lies, and with it which of two equally deep pixels is
-    # clicked. Squared they are whole numbers.
+    # With one thread their last bit depends on where in memory the array lies, and with it which of two equally
+    # deep pixels is clicked. Squared they are whole numbers.
     exact: NDArray[np.float32] = np.sqrt(np.rint(distances * distances)).astype(np.float32)
     return exact
