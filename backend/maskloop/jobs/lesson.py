@@ -22,7 +22,7 @@ from maskloop.learn import exam, propose, uncertainty
 from maskloop.learn.gate import Score, judge
 from maskloop.learn.report import BeforeAfter, Report
 from maskloop.learn.samples import HOLDOUT, TRAIN, Collected, Sample
-from maskloop.learn.standing import Standing
+from maskloop.learn.standing import Standing, gain
 from maskloop.learn.versions import LIVE
 from maskloop.segment.segmenter import Segmenter
 
@@ -68,10 +68,10 @@ def learn(run: Run, collected: Collected, trained: Sequence[Sample], held: Seque
         proposer, held, trained, chosen, look, lambda p: run.report(0.9 + 0.08 * p, "tuning the proposals")
     )
     standing = _in_config(standing, config_labels(run.ledger.label_config(run.project)))
-    if not verdict.promote and (gain := _gain(standing, propose.standing(current_folder))):
+    if not verdict.promote and (why := gain(standing, *_serving(run, current_folder, chosen, trained, held))):
         # Clicks stay as they are; the version is worth having for its proposals.
         keep_weights(models[current], candidate)
-        reasons = (gain, *(f"clicks stay as they are: {reason}" for reason in verdict.reasons))
+        reasons = (why, *(f"clicks stay as they are: {reason}" for reason in verdict.reasons))
         verdict = dataclasses.replace(verdict, promote=True, reasons=reasons)
     proposer.save(candidate, standing)
     live = [label for label, one in standing.items() if one.live]
@@ -114,13 +114,15 @@ def _examine(
     return scores, asked
 
 
-def _gain(now: Mapping[str, Standing], before: Mapping[str, Standing]) -> str:
-    """Why the proposals alone make a version worth promoting; "" if they do not."""
-    fresh = [label for label, one in now.items() if one.live and not (label in before and before[label].live)]
-    lost = [label for label, one in before.items() if one.live and not (label in now and now[label].live)]
-    if fresh and not lost:
-        return f"pre-annotation goes live for {', '.join(fresh)}"
-    return ""
+def _serving(
+    run: Run, current: Path, segmenter: Segmenter, trained: Sequence[Sample], held: Sequence[Sample]
+) -> tuple[dict[str, Standing], dict[str, Standing]]:
+    """What was said of the proposals that serve, and what the hold-out says of them now."""
+    before = propose.standing(current)
+    if not any(one.live for one in before.values()):
+        return before, {}
+    look = partial(embed, run.bench, segmenter=segmenter)
+    return before, propose.tune(propose.load(current), held, trained, segmenter, look, lambda _: None)
 
 
 def _in_config(standing: Mapping[str, Standing], labels: frozenset[str] | None) -> dict[str, Standing]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,8 @@ LEAST_OBJECTS = 4
 LEAST_RECALL = 0.4
 LEAST_PRECISION = 0.5
 GOOD_IOU = 0.7
+BETTER = 0.05
+"""By how much the F1 of proposals must grow for new ones to take the place of those that serve."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,10 @@ class Standing:
     share: float
     objects: int
     why: str
+
+    @property
+    def f1(self) -> float:
+        return 2 * self.precision * self.recall / max(1e-9, self.precision + self.recall)
 
 
 def stand(
@@ -66,6 +72,21 @@ def stand(
         if (live, f1) > (best[1].live, best[0]):
             best = (f1, Standing(live, float(floor), precision, recall, min(1.0, share), objects, why))
     return best[1]
+
+
+def gain(now: Mapping[str, Standing], before: Mapping[str, Standing], again: Mapping[str, Standing]) -> str:
+    """Why new proposals alone make a version worth promoting; "" if they do not.
+
+    ``before`` is what serves, ``again`` the same proposals judged on the hold-out as it is now. No label may fall
+    silent; either one goes live for the first time, or the mean F1 of those that are live grows by BETTER.
+    """
+    live, served = ({label for label, one in all_.items() if one.live} for all_ in (now, before))
+    if not live or served - live:
+        return ""
+    if fresh := sorted(live - served):
+        return f"pre-annotation goes live for {', '.join(fresh)}"
+    old, new = (float(np.mean([all_[label].f1 if label in all_ else 0.0 for label in served])) for all_ in (again, now))
+    return f"proposals are better: F1 {old:.2f} -> {new:.2f} on the hold-out" if new >= old + BETTER else ""
 
 
 def _judged(
