@@ -14,13 +14,13 @@ from typing import TypeAlias
 import numpy as np
 
 from maskloop.learn.clicks import next_click
-from maskloop.learn.gate import Score
+from maskloop.learn.gate import PATIENCE, Score
 from maskloop.learn.samples import Sample, Target
 from maskloop.segment.postprocess import clean
 from maskloop.segment.prompt import Mask, Point, Prompt, iou
 from maskloop.segment.segmenter import Embedding, Segmenter
 
-MOST_CLICKS = 10
+MOST_CLICKS = PATIENCE
 """An object that takes more clicks counts as MOST_CLICKS."""
 
 MOST_OBJECTS = 45

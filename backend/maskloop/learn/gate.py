@@ -114,9 +114,9 @@ def judge(candidate: Sequence[Score], current: Sequence[Score], base: Sequence[S
         if len(chosen) >= LEAST_OBJECTS:
             labels[label] = compare([current[k] for k in chosen], [candidate[k] for k in chosen], "noc85", seed)
     against: list[str] = []
-    effort = to_current[METRICS.index(EFFORT)]
+    *figures, effort = to_current
     if not effort.better:
-        tried = "; ".join(_words(change) for change in (effort, *to_current[:-1]))
+        tried = "; ".join(_words(change) for change in (effort, *figures))
         against.append(f"not better than the current version beyond noise ({tried})")
     against += [f"worse than the current version: {_words(change)}" for change in to_current if change.worse]
     for name, change in (("current version", to_current[0]), ("base", to_base[0])):
@@ -125,7 +125,7 @@ def judge(candidate: Sequence[Score], current: Sequence[Score], base: Sequence[S
     for label, change in labels.items():
         if change.second > change.first + max(LABEL_BOUND * change.first, 0.10):
             against.append(f"label {label!r} would need more clicks: {_words(change)}")
-    better = [_words(change) for change in (effort, *to_current[:-1]) if change.better]
+    better = [_words(change) for change in (effort, *figures) if change.better]
     reasons = tuple(against) if against else tuple(f"better than the current version: {words}" for words in better)
     return Verdict(not against, reasons, to_current, to_base, labels, len(candidate), images)
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from maskloop.segment.card import read_card, sha256, write_card
-from maskloop.segment.clicknet_net import ClickNetwork
+from maskloop.segment.clicknet_net import ClickNetwork, network_of
 from maskloop.segment.sam import DECODER, TAUGHT_ON, weights_digest
 
 SAM = "sam"
@@ -19,10 +19,7 @@ SAM = "sam"
 
 def load_network(folder: Path) -> ClickNetwork:
     """The network in single precision, ready to be trained."""
-    tensors = load_file(_weights(folder))
-    network = ClickNetwork(learned=any(name.startswith("learned.") for name in tensors))
-    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    return network
+    return network_of(load_file(_weights(folder)))
 
 
 def save_version(start: Path, decoder: Mapping[str, Tensor], folder: Path, description: str) -> None:

@@ -23,7 +23,7 @@ from maskloop.segment.card import Card, ModelError, check_files, read_card
 from maskloop.segment.catalog import Source
 from maskloop.segment.clicknet_decoder import PromptMaps
 from maskloop.segment.clicknet_encoder import normalised
-from maskloop.segment.clicknet_net import ClickNetwork
+from maskloop.segment.clicknet_net import ClickNetwork, network_of
 from maskloop.segment.clicknet_state import Features, Memory, State, cut_off, relevant
 from maskloop.segment.clicknet_view import Map, Window, around, bounds, carried, cut, moved, resized, spread
 from maskloop.segment.postprocess import clean
@@ -184,9 +184,8 @@ def load(source: Source) -> ClickNet:
             card = source.card if folder is source.folder else read_card(folder)
             for name in card.weights:
                 tensors |= load_file(folder / name)
-    network = ClickNetwork(learned=any(name.startswith("learned.") for name in tensors))
     try:
-        network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        network = network_of(tensors)
     except RuntimeError as error:
         raise ModelError(f"{source.folder}: the weights are not those of a clicknet: {error}") from None
     if source.threads:

@@ -10,6 +10,8 @@ learned a project's objects; only the first decide an embedding.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -40,6 +42,13 @@ class ClickNetwork(nn.Module):
         """B x H x W x 3 uint8 and prompts to (logits B x 3 x H x W, predicted IoU as logits B x 3)."""
         result: tuple[Tensor, Tensor] = self.decoder(self.encoder(normalised(pixels)), prompts)
         return result
+
+
+def network_of(tensors: Mapping[str, Tensor]) -> ClickNetwork:
+    """The network that has these tensors, in single precision. Raises RuntimeError when they are not a clicknet's."""
+    network = ClickNetwork(learned=any(name.startswith("learned.") for name in tensors))
+    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    return network
 
 
 def side_by_side(
