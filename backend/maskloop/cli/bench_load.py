@@ -170,6 +170,8 @@ def draw(found: list[dict[str, Any]], file: Path) -> None:
         (line,) = axes.plot(people, [row["all"]["p50_ms"] for row in rows], "o-", label=f"{shape}, p50")
         axes.plot(people, [row["all"]["p95_ms"] for row in rows], "o--", color=line.get_color(), label=f"{shape}, p95")
     axes.set(xscale="log", yscale="log", xlabel="annotators", ylabel="wait per click, ms")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_formatter("{x:,g}")
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize="small")
     figure.tight_layout()

@@ -68,7 +68,12 @@ def learn(run: Run, collected: Collected, trained: Sequence[Sample], held: Seque
         proposer, held, trained, chosen, look, lambda p: run.report(0.9 + 0.08 * p, "tuning the proposals")
     )
     standing = _in_config(standing, config_labels(run.ledger.label_config(run.project)))
-    if not verdict.promote and (why := gain(standing, *_serving(run, current_folder, chosen, trained, held))):
+    before = propose.standing(current_folder)
+
+    def again() -> Mapping[str, Standing]:
+        return propose.tune(propose.load(current_folder), held, trained, chosen, look, lambda _: None)
+
+    if not verdict.promote and (why := gain(standing, before, again)):
         # Clicks stay as they are; the version is worth having for its proposals.
         keep_weights(models[current], candidate)
         reasons = (why, *(f"clicks stay as they are: {reason}" for reason in verdict.reasons))
@@ -112,17 +117,6 @@ def _examine(
         scores[version] = exam.take(segmenter, weights, asked, look, known, report, seconds if number == 0 else inf)
         asked = asked[: len(scores[version])]
     return scores, asked
-
-
-def _serving(
-    run: Run, current: Path, segmenter: Segmenter, trained: Sequence[Sample], held: Sequence[Sample]
-) -> tuple[dict[str, Standing], dict[str, Standing]]:
-    """What was said of the proposals that serve, and what the hold-out says of them now."""
-    before = propose.standing(current)
-    if not any(one.live for one in before.values()):
-        return before, {}
-    look = partial(embed, run.bench, segmenter=segmenter)
-    return before, propose.tune(propose.load(current), held, trained, segmenter, look, lambda _: None)
 
 
 def _in_config(standing: Mapping[str, Standing], labels: frozenset[str] | None) -> dict[str, Standing]:

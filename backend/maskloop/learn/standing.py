@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,18 +74,22 @@ def stand(
     return best[1]
 
 
-def gain(now: Mapping[str, Standing], before: Mapping[str, Standing], again: Mapping[str, Standing]) -> str:
+def gain(
+    now: Mapping[str, Standing], before: Mapping[str, Standing], again: Callable[[], Mapping[str, Standing]]
+) -> str:
     """Why new proposals alone make a version worth promoting; "" if they do not.
 
-    ``before`` is what serves, ``again`` the same proposals judged on the hold-out as it is now. No label may fall
-    silent; either one goes live for the first time, or the mean F1 of those that are live grows by BETTER.
+    ``before`` is what serves, ``again`` judges the same proposals on the hold-out as it is now, which takes a while and
+    is only done where it decides. No label may fall silent; either one goes live for the first time, or the
+    mean F1 of those that are live grows by BETTER.
     """
     live, served = ({label for label, one in all_.items() if one.live} for all_ in (now, before))
     if not live or served - live:
         return ""
     if fresh := sorted(live - served):
         return f"pre-annotation goes live for {', '.join(fresh)}"
-    old, new = (float(np.mean([all_[label].f1 if label in all_ else 0.0 for label in served])) for all_ in (again, now))
+    judged = (again(), now)
+    old, new = (float(np.mean([all_[label].f1 if label in all_ else 0.0 for label in served])) for all_ in judged)
     return f"proposals are better: F1 {old:.2f} -> {new:.2f} on the hold-out" if new >= old + BETTER else ""
 
 
