@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from maskloop.settings import Settings, environment_names
+from maskloop.web.auth import OPEN_ROUTES
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -50,6 +51,15 @@ def test_every_service_comes_back_and_says_how_it_is(compose: dict[str, Any]) ->
         assert "healthcheck" in service or name == "trainer", name
         for needed in service.get("depends_on", {}):
             assert "healthcheck" in compose["services"][needed]
+
+
+def test_what_probes_the_web_needs_no_password(compose: dict[str, Any]) -> None:
+    asked = re.findall(r"localhost:9090(/\w+)", json.dumps(compose["services"]["web"]["healthcheck"]))
+    (pod,) = (part["spec"]["template"]["spec"] for part in manifests("web.yaml") if part["kind"] == "Deployment")
+    (container,) = pod["containers"]
+    asked += [container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "readinessProbe")]
+    assert len(asked) == 3
+    assert set(asked) <= OPEN_ROUTES
 
 
 def test_every_image_is_pinned(compose: dict[str, Any]) -> None:

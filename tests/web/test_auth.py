@@ -32,7 +32,8 @@ def test_nobody_posts_without_the_password(locked: FlaskClient, path: str) -> No
     assert "connection form" in (response.json or {})["error"]
 
 
-def test_orchestrators_may_ask_whether_it_is_ready(locked: FlaskClient) -> None:
+def test_orchestrators_may_ask_without_a_password(locked: FlaskClient) -> None:
+    assert locked.get("/live").status_code == 200
     assert locked.get("/ready").status_code in (200, 503)
 
 

@@ -16,8 +16,8 @@ from maskloop.settings import Settings
 
 SECRET_HEADER = "X-MaskLoop-Secret"
 
-OPEN_ROUTES = frozenset({"/ready"})
-"""Answered without credentials: orchestrators probe without any."""
+OPEN_ROUTES = frozenset({"/live", "/ready"})
+"""Answered without credentials: orchestrators probe without any. On /health Label Studio tries its password."""
 
 
 class Trust(Enum):

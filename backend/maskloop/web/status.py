@@ -34,6 +34,11 @@ def routes(services: Services) -> Blueprint:
         """What the status page shows, as JSON."""
         return jsonify(state(services))
 
+    @blueprint.get("/live")
+    def live() -> dict[str, str]:
+        """For orchestrators: this process answers."""
+        return {"status": "live"}
+
     @blueprint.get("/ready")
     def ready() -> tuple[Response, int]:
         """For orchestrators: 200 when a warm worker takes clicks, else 503 and why."""
