@@ -3,12 +3,14 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from sqlalchemy import inspect, text
+from sqlalchemy.exc import OperationalError
 
-from maskloop.ledger import Ledger, Prediction
+from maskloop.ledger import Ledger, Prediction, Submission
 from maskloop.ledger.predictions import LARGEST_RLE
 from maskloop.ledger.tables import Base
 
@@ -65,6 +67,49 @@ def test_a_connection_that_the_server_dropped_is_replaced(ledger: Ledger) -> Non
             )
         )
     assert ledger.label_config(1) == "<View/>"
+
+
+def admit(url: str, database: str, admitted: bool) -> None:
+    """Let a Postgres server take connections to a database, or turn them away and end those that there are."""
+    import psycopg
+
+    with psycopg.connect(f"{url.rpartition('/')[0]}/postgres", autocommit=True) as connection:
+        connection.execute(f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS {admitted}'.encode())
+        if not admitted:
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [database])
+
+
+def test_a_database_that_is_away_for_a_moment_is_waited_for(ledger: Ledger, url: str) -> None:
+    if ledger.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has no server")
+    database = url.rpartition("/")[2]
+    ledger.record_project(1, "<View/>")
+    hasty = Ledger(url, patience=0.0)
+    admit(url, database, False)
+    with pytest.raises(OperationalError, match="not currently accepting connections"):
+        hasty.record_project(1, "<View></View>")
+    with pytest.raises(OperationalError):
+        Ledger(url)
+    back = threading.Timer(0.5, admit, (url, database, True))
+    back.start()
+    assert ledger.label_config(1) == "<View/>"
+    back.join()
+    hasty.close()
+
+
+def test_a_ledger_of_before_keeps_what_it_knows(url: str) -> None:
+    ledger = Ledger(url)
+    ledger.record_submission(Submission(1, 1, 1, "2026-11-23T10:00:00Z", "a.png"))
+    with ledger.engine.connect() as connection, connection.begin():
+        connection.execute(text("ALTER TABLE submission DROP COLUMN changed_at"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0002'"))
+    ledger.close()
+    ledger = Ledger(url)
+    ledger.mark_trained(5, ledger.known_forms(1).items(), 1)
+    assert ledger.new_submissions(1) == 0
+    ledger.mark_trained(6, [(1, "2026-11-23T09:00:00.000000Z")], 1)
+    assert ledger.submissions(1)[0].training == 5
+    ledger.close()
 
 
 def test_predictions_keep_small_masks_only(ledger: Ledger) -> None:

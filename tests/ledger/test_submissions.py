@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -83,6 +84,53 @@ def test_a_form_that_changed_while_training_stays_new(ledger: Ledger) -> None:
     assert ledger.submission(1, 8).training == 5  # type: ignore[union-attr]
 
 
+def test_a_touch_while_training_is_no_new_lesson(ledger: Ledger) -> None:
+    ledger.record_submission(submission())
+    looked_at = [(s.annotation, s.updated_at) for s in ledger.submissions(1)]
+    assert ledger.record_submission(submission(at="2026-11-23T11:00:00Z", ground_truth=True)) is Recorded.KNOWN
+    ledger.mark_trained(5, looked_at, project=1)
+    assert ledger.new_submissions(1) == 0
+    ledger.record_submission(submission(at="2026-11-23T12:00:00Z", regions=(POLYGON,)))
+    ledger.mark_trained(6, looked_at, project=1)
+    assert ledger.new_submissions(1) == 1
+
+
+def test_an_annotation_of_another_task_is_a_new_lesson(ledger: Ledger) -> None:
+    ledger.record_submission(submission())
+    ledger.mark_trained(5, ledger.known_forms(1).items(), project=1)
+    moved = replace(submission(at="2026-11-23T11:00:00Z"), task=77, image="/data/other.png")
+    assert ledger.record_submission(moved) is Recorded.CHANGED
+    (found,) = ledger.submissions(1)
+    assert (found.task, found.image, found.training) == (77, "/data/other.png", None)
+
+
+def test_the_address_of_an_image_may_change_without_a_new_lesson(ledger: Ledger) -> None:
+    """Of an image in a storage, events tell one address and the API another."""
+    ledger.record_submission(submission())
+    served = replace(submission(), image="/tasks/11/resolve/?fileuri=czM6Ly9hLnBuZw==")
+    assert ledger.record_submission(served) is Recorded.KNOWN
+    assert ledger.submissions(1)[0].image == served.image
+
+
+@pytest.mark.parametrize("at", ["garbage", "2026-13-45", "0001-01-01T00:00:00+05:00"])
+def test_a_time_that_is_none_is_older_than_any(ledger: Ledger, at: str) -> None:
+    assert ledger.record_submission(submission(at=at)) is Recorded.NEW
+    assert ledger.record_submission(submission(regions=(POLYGON,))) is Recorded.CHANGED
+    assert ledger.record_submission(submission(at=at)) is Recorded.STALE
+
+
+def test_very_many_deletions_at_once(ledger: Ledger) -> None:
+    for number in range(3):
+        ledger.record_submission(submission(annotation=number))
+    ledger.record_submission(replace(submission(annotation=70_000), task=70_000))
+    ledger.delete_annotations(1, [1, *range(100, 3000), 1])
+    assert [s.annotation for s in ledger.submissions(1)] == [0, 2, 70_000]
+    ledger.delete_tasks(1, range(40_000))
+    ledger.delete_tasks(1, range(10))
+    assert [s.annotation for s in ledger.submissions(1)] == [70_000]
+    assert ledger.record_submission(submission(annotation=2999)) is Recorded.DELETED
+
+
 def test_a_star_is_no_new_lesson_and_a_skip_never_is(ledger: Ledger) -> None:
     ledger.record_submission(submission())
     ledger.mark_trained(5, [(s.annotation, s.updated_at) for s in ledger.submissions(1)], project=1)
@@ -91,13 +139,3 @@ def test_a_star_is_no_new_lesson_and_a_skip_never_is(ledger: Ledger) -> None:
     assert ledger.submission(1, 7).ground_truth  # type: ignore[union-attr]
     ledger.record_submission(submission(annotation=8, regions=(), cancelled=True))
     assert ledger.new_submissions(1) == 0
-
-
-def test_the_label_config_and_the_poll_are_kept_per_project(ledger: Ledger) -> None:
-    assert ledger.label_config(1) is None
-    assert ledger.polled(1) == ("", 0.0)
-    ledger.record_poll(1, "2026-11-23T12:00:00.000000Z")
-    ledger.record_project(1, "<View/>")
-    ledger.record_project(1, "<View></View>")
-    assert ledger.label_config(1) == "<View></View>"
-    assert ledger.polled(1)[0] == "2026-11-23T12:00:00.000000Z"

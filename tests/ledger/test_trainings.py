@@ -88,6 +88,13 @@ def test_cancelling_drops_what_waits_and_stops_what_runs(ledger: Ledger) -> None
     assert ledger.last_training_at(2) == 0
 
 
+def test_a_training_that_was_cancelled_before_it_began_starts_the_cooldown(ledger: Ledger) -> None:
+    ledger.request_training(1, "test", not_before=time.time() + 1000)
+    assert ledger.last_training_at(1) == 0
+    ledger.cancel_training(1)
+    assert time.time() - ledger.last_training_at(1) < 100
+
+
 def test_promotions_are_remembered(ledger: Ledger) -> None:
     ledger.record_promotion(1, "b", "a", "gate")
     ledger.record_promotion(1, "a", "b", "rollback")

@@ -14,6 +14,7 @@ from maskloop.ledger.facts import (
     TrainingState,
 )
 from maskloop.ledger.predictions import Predictions
+from maskloop.ledger.projects import Projects
 from maskloop.ledger.submissions import Submissions
 from maskloop.ledger.trainings import Trainings
 
@@ -32,5 +33,5 @@ __all__ = [
 ]
 
 
-class Ledger(Predictions, Submissions, Trainings, Batches):
+class Ledger(Projects, Predictions, Submissions, Trainings, Batches):
     """``Ledger(url)``: the whole book. Safe to share between threads, and between processes by its URL."""

@@ -9,11 +9,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import DeclarativeBase, Session
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration; a database that says so is not touched."""
+
+PATIENCE = 30.0
+"""Seconds for which a database that does not answer is tried again: so long a restart may take."""
+
+CONNECT_SECONDS = "3"
+"""How long Postgres gets to answer one attempt to connect, unless the URL says otherwise."""
 
 _MIGRATION_LOCK = 0x6D61736B  # any constant: the key of Postgres' advisory lock
 _ATTEMPTS = 4
@@ -24,11 +31,18 @@ T = TypeVar("T")
 class Store:
     """One engine; every change is one short transaction, run again when it loses a race or its connection."""
 
-    def __init__(self, url: str) -> None:
-        """Open the database at a SQLAlchemy URL, creating or migrating it first."""
+    def __init__(self, url: str, patience: float = PATIENCE) -> None:
+        """Open the database at a SQLAlchemy URL, creating or migrating it first.
+
+        A database that cannot be reached at the start is an error at once: the URL may be wrong. One that is
+        away later is tried again for ``patience`` seconds.
+        """
+        self._patience = patience
         parsed = make_url(url)
         if parsed.get_backend_name() == "postgresql" and parsed.drivername == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
+        if parsed.get_backend_name() == "postgresql" and "connect_timeout" not in parsed.query:
+            parsed = parsed.update_query_dict({"connect_timeout": CONNECT_SECONDS})
         if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
             Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
         self.engine: Engine = create_engine(parsed, pool_pre_ping=True)
@@ -49,21 +63,29 @@ class Store:
         return self._run(work, write=True)
 
     def _run(self, work: Callable[[Session], T], write: bool) -> T:
-        for attempt in range(1, _ATTEMPTS + 1):
+        until = time.monotonic() + self._patience
+        lost = refused = 0
+        while True:
+            connected = False
             try:
-                with (
-                    self.engine.connect().execution_options(maskloop_write=write) as connection,
-                    Session(connection, expire_on_commit=False) as session,
-                    session.begin(),
-                ):
-                    return work(session)
+                with self.engine.connect().execution_options(maskloop_write=write) as connection:
+                    connected = True
+                    with Session(connection, expire_on_commit=False) as session, session.begin():
+                        return work(session)
             except DBAPIError as error:
-                again = isinstance(error, IntegrityError) or error.connection_invalidated or _is_race(error)
-                if attempt == _ATTEMPTS or not again:
+                if connected:
+                    lost += 1
+                    again = isinstance(error, IntegrityError) or error.connection_invalidated or _is_race(error)
+                    again = again and lost < _ATTEMPTS
+                else:
+                    # No SQLSTATE tells why a connection was refused; that the URL is right was seen at the start.
+                    refused += 1
+                    again = time.monotonic() < until
+                if not again:
                     raise
-                _log.info("ledger: trying again (%s)", type(error.orig).__name__)
-                time.sleep(0.05 * 2**attempt)
-        raise AssertionError("unreachable")
+                log = _log.warning if refused == 1 and not connected else _log.info
+                log("ledger: trying again (%s)", error.orig)
+                time.sleep(min(1.0, 0.05 * 2 ** min(lost + refused, 5)))
 
     def _migrate(self) -> None:
         with self.engine.connect().execution_options(maskloop_write=True) as connection, connection.begin():
@@ -78,6 +100,12 @@ class Store:
                 config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
+
+
+def insert(session: Session, table: type[DeclarativeBase]) -> Any:
+    """An INSERT that can say ON CONFLICT, in the words of the session's database."""
+    words = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
+    return words.insert(table.__table__)
 
 
 def _revision(connection: Connection) -> str | None:

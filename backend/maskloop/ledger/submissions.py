@@ -6,22 +6,32 @@ import base64
 import json
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
+from functools import partial
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from maskloop.ledger.facts import Recorded, Region, Submission
-from maskloop.ledger.store import Store
-from maskloop.ledger.tables import DeletedTaskRow, ProjectRow, SubmissionRow
+from maskloop.ledger.store import Store, insert
+from maskloop.ledger.tables import DeletedTaskRow, SubmissionRow
+
+CHUNK = 500
+"""Deletions in one transaction: a webhook that comes meanwhile waits for no more."""
 
 
 class Submissions(Store):
     def record_submission(self, submission: Submission) -> Recorded:
-        """Remember an annotation as it is now; older forms and known ones change nothing."""
+        """Remember an annotation as it is now; older forms and known ones change nothing.
+
+        An ``updated_at`` that is no time counts as none: older than every other form.
+        """
         regions = _pack(submission.regions)
-        updated_at = normal_time(submission.updated_at)
+        try:
+            updated_at = normal_time(submission.updated_at)
+        except (ValueError, OverflowError):
+            updated_at = ""
 
         def work(session: Session) -> Recorded:
             row = session.get(SubmissionRow, (submission.project, submission.annotation), with_for_update=True)
@@ -30,8 +40,10 @@ class Submissions(Store):
                 return Recorded.DELETED
             if row is not None and row.updated_at > updated_at:
                 return Recorded.STALE
-            if row is not None and row.regions == regions and row.cancelled == submission.cancelled:
-                # A star or a touch without a change is no new lesson, so `training` stays.
+            form = (submission.task, regions, submission.cancelled)
+            if row is not None and (row.task, row.regions, row.cancelled) == form:
+                # A star or a touch without a change is no new lesson, so `training` and `changed_at` stay. Nor is
+                # another address of the image: events and the API name one in a storage in two ways.
                 row.updated_at, row.ground_truth = updated_at, submission.ground_truth
                 row.image = submission.image or row.image
                 return Recorded.KNOWN
@@ -42,40 +54,47 @@ class Submissions(Store):
             row.task, row.updated_at, row.image = submission.task, updated_at, submission.image
             row.cancelled, row.ground_truth = submission.cancelled, submission.ground_truth
             row.completed_by, row.regions = submission.completed_by, regions
-            row.training, row.recorded_at = None, time.time()
+            row.changed_at, row.training, row.recorded_at = updated_at, None, time.time()
             return Recorded.NEW if fresh else Recorded.CHANGED
 
         return self._write(work)
 
     def delete_annotations(self, project: int, annotations: Iterable[int]) -> None:
         """Annotations are gone. One that was never seen leaves a mark, so that a late event does not bring it back."""
-        ids = sorted(set(annotations))
+        blank = {"project": project, "task": None, "updated_at": "", "changed_at": "", "image": "", "cancelled": False,
+                 "ground_truth": False, "completed_by": None, "training": None, "recorded_at": time.time(),
+                 "deleted": True, "regions": b""}  # fmt: skip
+        key = ["project", "annotation"]
 
-        def work(session: Session) -> None:
-            for annotation in ids:
-                row = session.get(SubmissionRow, (project, annotation), with_for_update=True)
-                if row is None:
-                    row = SubmissionRow(
-                        project=project, annotation=annotation, task=None, updated_at="", image="", cancelled=False,
-                        ground_truth=False, completed_by=None, training=None, recorded_at=time.time(),
-                    )  # fmt: skip
-                    session.add(row)
-                row.deleted, row.regions = True, b""
+        def work(ids: list[int], session: Session) -> None:
+            gone = insert(session, SubmissionRow)
+            gone = gone.on_conflict_do_update(index_elements=key, set_={"deleted": True, "regions": b""})
+            session.execute(gone, [{**blank, "annotation": annotation} for annotation in ids])
 
-        self._write(work)
+        self._write_many(work, annotations)
 
     def delete_tasks(self, project: int, tasks: Iterable[int]) -> None:
         """Tasks are gone, and with them their annotations (Label Studio sends no event for those)."""
-        ids = sorted(set(tasks))
 
-        def work(session: Session) -> None:
-            for task in ids:
-                if session.get(DeletedTaskRow, (project, task)) is None:
-                    session.add(DeletedTaskRow(project=project, task=task))
+        def work(ids: list[int], session: Session) -> None:
+            marks = [{"project": project, "task": task} for task in ids]
+            session.execute(insert(session, DeletedTaskRow).on_conflict_do_nothing(), marks)
             gone = update(SubmissionRow).where(SubmissionRow.project == project, SubmissionRow.task.in_(ids))
             session.execute(gone.values(deleted=True, regions=b""))
 
-        self._write(work)
+        self._write_many(work, tasks)
+
+    def _write_many(self, work: Callable[[list[int], Session], None], ids: Iterable[int]) -> None:
+        """Run ``work`` on some of the ids after others, each time in a transaction of its own.
+
+        Between two of them it rests for as long as the last one took, so that whoever waits gets a turn.
+        """
+        ordered = sorted(set(ids))
+        for start in range(0, len(ordered), CHUNK):
+            began = time.monotonic()
+            self._write(partial(work, ordered[start : start + CHUNK]))
+            if start + CHUNK < len(ordered):
+                time.sleep(time.monotonic() - began)
 
     def submissions(self, project: int) -> list[Submission]:
         """What stands submitted in a project, in the order of the annotation ids; skips are included."""
@@ -108,60 +127,17 @@ class Submissions(Store):
         return self._read(lambda session: int(session.scalar(query) or 0))
 
     def mark_trained(self, training: int, forms: Iterable[tuple[int, str]], project: int) -> None:
-        """A training has looked at these forms (annotation, updated_at); a form changed since then stays new."""
+        """A training has looked at these forms (annotation, updated_at); what changed since then stays new.
+
+        A star or a touch since then gave the form a later time, and changed nothing.
+        """
         pairs = list(forms)
 
         def work(session: Session) -> None:
             for annotation, updated_at in pairs:
                 seen = update(SubmissionRow).filter_by(project=project, annotation=annotation)
-                session.execute(seen.where(SubmissionRow.updated_at == updated_at).values(training=training))
-
-        self._write(work)
-
-    def record_project(self, project: int, label_config: str) -> None:
-        """Remember a project's labeling config as it is now."""
-
-        def work(session: Session) -> None:
-            row = session.get(ProjectRow, project)
-            if row is None:
-                session.add(ProjectRow(id=project, label_config=label_config, polled_until="", polled_at=0.0))
-            elif row.label_config != label_config:
-                row.label_config = label_config
-
-        self._write(work)
-
-    def label_config(self, project: int) -> str | None:
-        """The labeling config last seen, None for an unknown project."""
-
-        def work(session: Session) -> str | None:
-            row = session.get(ProjectRow, project)
-            return None if row is None else row.label_config
-
-        return self._read(work)
-
-    def projects(self) -> list[int]:
-        """Every project ever seen."""
-        query = select(ProjectRow.id).union(select(SubmissionRow.project)).order_by("id")
-        return self._read(lambda session: [int(project) for project in session.scalars(query)])
-
-    def polled(self, project: int) -> tuple[str, float]:
-        """Until which ``updated_at`` Label Studio was asked for lost events ("" = never), and when."""
-
-        def work(session: Session) -> tuple[str, float]:
-            row = session.get(ProjectRow, project)
-            return ("", 0.0) if row is None else (row.polled_until, row.polled_at)
-
-        return self._read(work)
-
-    def record_poll(self, project: int, until: str) -> None:
-        """Label Studio was asked for everything up to ``until``."""
-
-        def work(session: Session) -> None:
-            row = session.get(ProjectRow, project)
-            if row is None:
-                row = ProjectRow(id=project, label_config="")
-                session.add(row)
-            row.polled_until, row.polled_at = until, time.time()
+                seen = seen.where(SubmissionRow.changed_at <= updated_at, SubmissionRow.updated_at >= updated_at)
+                session.execute(seen.values(training=training))
 
         self._write(work)
 

@@ -32,6 +32,7 @@ class SubmissionRow(Base):
     annotation: Mapped[int] = mapped_column(primary_key=True)
     task: Mapped[int | None]
     updated_at: Mapped[str]
+    changed_at: Mapped[str]  # the updated_at of the form that last differed in more than a star
     image: Mapped[str] = mapped_column(Text)
     cancelled: Mapped[bool]
     ground_truth: Mapped[bool]

@@ -9,6 +9,7 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from maskloop.ledger.facts import Promotion, Signal, Training, TrainingState
+from maskloop.ledger.projects import known_project
 from maskloop.ledger.store import Store
 from maskloop.ledger.tables import PromotionRow, SplitRow, TrainingRow
 
@@ -24,6 +25,7 @@ class Trainings(Store):
         """Ask for a training; while one waits, this is that one (and may start as early as the earliest wish)."""
 
         def work(session: Session) -> Training:
+            known_project(session, project)
             row = session.scalars(select(TrainingRow).filter_by(project=project, state="waiting")).first()
             if row is None:
                 row = TrainingRow(
@@ -134,10 +136,8 @@ class Trainings(Store):
         return self._read(lambda session: [_training(row) for row in session.scalars(query)])
 
     def last_training_at(self, project: int) -> float:
-        """When the last run of a project ended, 0.0 if none has."""
-        query = select(TrainingRow.finished_at).where(
-            TrainingRow.project == project, TrainingRow.started_at.is_not(None), TrainingRow.finished_at.is_not(None)
-        )
+        """When the last run of a project ended or, before it began, was cancelled; 0.0 if none has."""
+        query = select(TrainingRow.finished_at).filter_by(project=project).where(TrainingRow.finished_at.is_not(None))
         query = query.order_by(TrainingRow.finished_at.desc()).limit(1)
         return self._read(lambda session: float(session.scalar(query) or 0.0))
 
