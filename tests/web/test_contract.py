@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from maskloop.web.services import Services
+from tests.labelstudio.server import reply, serving
 from tests.web.conftest import CONFIG
 
 SETUP = {
@@ -29,6 +31,19 @@ def test_setup_reports_the_version_predictions_will_carry(serve: Callable[..., t
     client, services = serve()
     answer = client.post("/setup", json=SETUP)
     assert answer.json == {"model_version": services.versions.base}
+
+
+def test_a_project_is_known_once_it_is_connected(serve: Callable[..., tuple[FlaskClient, Services]]) -> None:
+    """Its first events may be lost: only a known project is asked for them."""
+    with serving() as studio:
+        found = json.dumps({"id": 3, "label_config": CONFIG}).encode()
+        studio.routes["/api/projects/3/"] = reply(found, Content_Type="application/json")
+        client, services = serve(label_studio_url=studio.url, label_studio_api_key="0" * 40)
+        for _ in range(3):
+            assert client.post("/setup", json=SETUP).status_code == 200
+        services.inbox.close()
+        assert studio.paths == ["/api/projects/3/"]
+        assert services.ledger.label_config(3) == CONFIG
 
 
 @pytest.mark.parametrize("extra", [None, "", {"a": 1}, "{}"])

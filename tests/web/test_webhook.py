@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 from flask.testing import FlaskClient
 
+from maskloop.jobs.effort import Effort
 from maskloop.labelstudio import rle
+from maskloop.web import inbox
 from maskloop.web.services import Services
 from tests.labelstudio.server import reply, serving
 from tests.web.conftest import CONFIG, HEIGHT, WIDTH, data_url, disc, point, request_body
@@ -100,9 +103,45 @@ def test_clicks_per_mask_and_agreement_are_measured(serve: Serve) -> None:
     region = answer["results"][0]["result"][0]["id"]
     services.recorder.close()
     client.post("/webhook", json=event("ANNOTATION_CREATED", annotation=annotation(brush(TRUTH, region)), task=task()))
+    services.inbox.close()
     text = client.get("/metrics").get_data(as_text=True)
     assert 'maskloop_clicks_per_mask_count{project="3"} 1.0' in text
     assert 'maskloop_submission_iou_count{project="3"} 1.0' in text
+
+
+def test_an_answer_does_not_wait_for_what_is_measured(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answered = threading.Event()
+
+    def measure(*_: object) -> list[Effort]:
+        assert answered.wait(20)
+        raise ValueError("unlucky")
+
+    monkeypatch.setattr(inbox, "measure", measure)
+    client, services = serve()
+    told = event("ANNOTATION_CREATED", annotation=annotation(brush(TRUTH)), task=task())
+    assert client.post("/webhook", json=told).status_code == 200
+    answered.set()
+    services.inbox.close()
+    assert len(services.ledger.submissions(3)) == 1
+    assert "annotation 11 could not be measured" in caplog.text
+
+
+def test_a_time_that_is_none_is_no_error(serve: Serve) -> None:
+    client, services = serve()
+    told = event("ANNOTATION_CREATED", annotation=annotation(brush(TRUTH), at="garbage"), task=task())
+    assert client.post("/webhook", json=told).status_code == 200
+    assert len(services.ledger.submissions(3)) == 1
+
+
+def test_what_was_never_known_is_not_looked_up_when_it_is_deleted(serve: Serve) -> None:
+    with serving() as studio:
+        client, services = serve(label_studio_url=studio.url, label_studio_api_key="0" * 40)
+        gone = event("ANNOTATIONS_DELETED", annotations=[{"id": number} for number in range(2000)])
+        assert client.post("/webhook", json=gone).status_code == 200
+        services.inbox.close()
+        assert studio.paths == []
 
 
 def test_an_unproven_event_cannot_delete_what_is_still_to_come(serve: Serve) -> None:

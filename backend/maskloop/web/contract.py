@@ -26,6 +26,8 @@ def routes(services: Services) -> Blueprint:
             project = parse_setup(json_object(request)).project
         except BadRequest as error:
             raise ClientError(str(error)) from None
+        if project is not None:
+            services.inbox.meet(project)
         return jsonify({"model_version": services.versions.current(project)})
 
     @blueprint.get("/versions")

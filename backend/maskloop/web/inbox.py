@@ -2,7 +2,8 @@
 
 What is proven is recorded before the webhook is acknowledged: it cannot be lost. Then, and for
 events that anybody could have sent, Label Studio itself is asked how things are, on a thread
-of its own; whatever is lost there with this process is found again by polling.
+of its own; whatever is lost there with this process is found again by polling. What a submission
+cost is measured on a thread of its own, too: it decodes masks, and an annotator waits for the answer.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 WAITING = 1000
 """Events that may wait to be looked up; what comes beyond is found by polling."""
 
+UNMEASURED = 100
+"""Submissions that may wait to be measured; what comes beyond is missing in the metrics."""
+
 
 class Inbox:
     """Records events; without a ``client`` only proven ones, as they say."""
@@ -33,6 +37,8 @@ class Inbox:
         self._client = client
         self._max_pixels = max_pixels
         self._background = Background("inbox", self._look_up, WAITING)
+        self._efforts = Background("efforts", self._measure, UNMEASURED)
+        self._met: set[int] = set()
 
     def take(self, event: Event, proven: bool) -> None:
         """Record an event; a doubtful one counts only once Label Studio confirms it."""
@@ -41,9 +47,19 @@ class Inbox:
         if self._client is not None and not self._background.put(event):
             log.warning("too many events at once; polling finds what is not looked up now")
 
+    def meet(self, project: int) -> None:
+        """Remember a project that was connected, even if no event of it ever arrives. Nobody waits for it."""
+        if (
+            self._client is not None
+            and project not in self._met
+            and self._background.put(ProjectUpdated(project, None))
+        ):
+            self._met.add(project)
+
     def close(self) -> None:
         """Finish what waits, then stop."""
         self._background.close()
+        self._efforts.close()
 
     def _record(self, event: Event) -> None:
         match event:
@@ -62,11 +78,19 @@ class Inbox:
 
     def _submit(self, submission: Submission) -> None:
         if self._ledger.record_submission(submission) in (Recorded.NEW, Recorded.CHANGED):
+            metrics.SUBMISSIONS.labels(str(submission.project)).inc()
+            if not self._efforts.put(submission):
+                log.info("annotation %d is not measured: too many submissions at once", submission.annotation)
+
+    def _measure(self, submissions: Sequence[Submission]) -> None:
+        for submission in submissions:
             project = str(submission.project)
-            metrics.SUBMISSIONS.labels(project).inc()
-            for effort in measure(self._ledger, submission):
-                metrics.CLICKS_PER_MASK.labels(project).observe(effort.clicks)
-                metrics.SUBMISSION_IOU.labels(project).observe(effort.iou)
+            try:
+                for effort in measure(self._ledger, submission):
+                    metrics.CLICKS_PER_MASK.labels(project).observe(effort.clicks)
+                    metrics.SUBMISSION_IOU.labels(project).observe(effort.iou)
+            except Exception:
+                log.exception("annotation %d could not be measured", submission.annotation)
 
     def _look_up(self, events: Sequence[Event]) -> None:
         assert self._client is not None
@@ -78,10 +102,11 @@ class Inbox:
             except Exception:
                 log.exception("an event could not be looked up")
 
-    def _forget_annotations(self, project: int, annotations: Sequence[int]) -> None:
-        """These are gone. Those the ledger has never seen leave no mark: anybody may have named a number to come."""
+    def _forget_annotations(self, client: LabelStudioClient, project: int, annotations: Sequence[int]) -> None:
+        """Forget those that are gone. What was never seen leaves no mark: anybody may name a number to come."""
         known = self._ledger.known_forms(project)
-        self._ledger.delete_annotations(project, [number for number in annotations if number in known])
+        gone = [number for number in annotations if number in known and is_gone(client.annotation, number)]
+        self._ledger.delete_annotations(project, gone)
 
     def _confirm(self, client: LabelStudioClient, event: Event) -> None:
         """Ask Label Studio how things are and record that."""
@@ -94,13 +119,12 @@ class Inbox:
                         annotation = client.annotation(told.id)
                         data = client.task(annotation.task).data
                     except Missing:
-                        self._forget_annotations(event.project, [told.id])
+                        self._forget_annotations(client, event.project, [told.id])
                         continue
                     if annotation.project == event.project:
                         self._submit(from_api(annotation, data, project.label_config, self._max_pixels))
             case Deleted() if event.project is not None:
-                gone = [number for number in event.annotations if is_gone(client.annotation, number)]
-                self._forget_annotations(event.project, gone)
+                self._forget_annotations(client, event.project, event.annotations)
             case TasksDeleted() if event.project is not None:
                 known = self._ledger.known_tasks(event.project)
                 gone = [number for number in event.tasks if number in known and is_gone(client.task, number)]

@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 MEGA = 1_000_000
 
+LEDGER_PATIENCE = 1.0
+"""Seconds for which a request waits for a database that is away: Label Studio gives a webhook no more."""
+
 
 @dataclass(frozen=True)
 class Services:
@@ -91,7 +94,7 @@ def scaled_out(settings: Settings) -> Services:
 
 
 def _assemble(settings: Settings, queue: JobQueue, catalog: Catalog, versions: Versions, memory: Memory) -> Services:
-    ledger = Ledger(settings.ledger_url)
+    ledger = Ledger(settings.ledger_url, LEDGER_PATIENCE)
     client = label_studio(settings)
     return Services(
         settings=settings,
