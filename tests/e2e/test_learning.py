@@ -118,8 +118,9 @@ def test_events_that_were_lost_are_found_by_asking(
         0
     ].sum()
     account.call("DELETE", f"/api/annotations/{gone}/")
-    ledger.record_poll(project, "")  # as after a long time away
     reconcile(ledger, client, project, 10**8)
+    assert gone in {s.annotation for s in ledger.submissions(project)}
+    reconcile(ledger, client, project, 10**8, whole=True)
     assert {s.annotation for s in ledger.submissions(project)} == {kept, late}
     ledger.close()
     account.call("DELETE", f"/api/projects/{project}/")

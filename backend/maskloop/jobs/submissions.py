@@ -39,7 +39,7 @@ def from_api(annotation: Annotation, data: Mapping[str, Any], config: str, max_p
         annotation=annotation.id,
         updated_at=annotation.updated_at.astimezone(timezone.utc).isoformat(),
         image=image_url(data, config),
-        regions=kept_regions([parse_region(raw, max_pixels) for raw in annotation.result]),
+        regions=kept_regions([parse_region(raw, max_pixels) for raw in annotation.result if isinstance(raw, Mapping)]),
         cancelled=annotation.was_cancelled,
         ground_truth=annotation.ground_truth,
         completed_by=annotation.completed_by,

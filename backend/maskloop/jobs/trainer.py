@@ -21,9 +21,9 @@ from dataclasses import dataclass
 import psutil
 from pydantic import SecretStr
 
-from maskloop.jobs.reconcile import reconcile_all
+from maskloop.jobs.reconcile import Reconciler
 from maskloop.labelstudio.client import LabelStudioClient
-from maskloop.ledger import Ledger, Training, TrainingState
+from maskloop.ledger import Ledger, Signal, Training, TrainingState
 from maskloop.settings import Settings, environment_names
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,9 @@ class Trainer:
         self._forgot = 0.0
         key = settings.label_studio_api_key.get_secret_value()
         can_ask = bool(settings.label_studio_url and key and settings.poll_seconds > 0)
-        self._client = LabelStudioClient(settings.label_studio_url, key) if can_ask else None
+        client = LabelStudioClient(settings.label_studio_url, key) if can_ask else None
+        pixels = settings.max_image_megapixels * 1_000_000
+        self._reconciler = Reconciler(ledger, client, pixels) if client is not None else None
 
     def run(self, stop: threading.Event) -> None:
         """Rounds until ``stop`` is set; a running training is given back then."""
@@ -74,9 +76,9 @@ class Trainer:
         if now - self._forgot > FORGET_EVERY:
             self._ledger.forget_predictions(before=now - PREDICTIONS_KEPT)
             self._forgot = now
-        if self._client is not None:
+        if self._reconciler is not None:
             due = [p for p in self._ledger.projects() if now - self._ledger.polled(p)[1] > self._settings.poll_seconds]
-            reconcile_all(self._ledger, self._client, due, self._settings.max_image_megapixels * 1_000_000)
+            self._reconciler.look(due)
         if self._settings.train:
             request_due(self._ledger, self._settings)
         if self._run is not None:
@@ -94,6 +96,10 @@ class Trainer:
         training = self._ledger.claim_training(owner)
         if training is None:
             return
+        if self._reconciler is not None and self._ledger.polled(training.project)[1] < training.requested_at:
+            self._reconciler.look([training.project])
+            if self._ledger.report_progress(training.id, owner, 0.0, "") is Signal.LOST:
+                return
         log.info("training %d of project %d begins (%s)", training.id, training.project, training.trigger)
         command = [sys.executable, "-m", "maskloop.jobs.train", str(training.id), owner]
         process = subprocess.Popen(command, env=environment(self._settings), start_new_session=True)

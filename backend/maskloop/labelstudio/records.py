@@ -62,8 +62,8 @@ class Annotation:
     id: int
     task: int
     project: int
-    result: list[Json]
-    """The regions, raw; :mod:`maskloop.labelstudio.sources` reads them."""
+    result: list[Any]
+    """The regions, raw and as anybody may have stored them; :mod:`maskloop.labelstudio.sources` reads them."""
     completed_by: int | None
     was_cancelled: bool
     ground_truth: bool
@@ -74,12 +74,12 @@ class Annotation:
     def of(cls, found: Any, task: int, project: int) -> Annotation:
         """What the SDK calls an annotation; in a list of tasks it is a plain dictionary."""
         raw: Mapping[str, Any] = found if isinstance(found, Mapping) else found.model_dump()
-        by = raw.get("completed_by")
+        by, result = raw.get("completed_by"), raw.get("result")
         return cls(
             id=int(raw["id"]),
             task=task,
             project=project,
-            result=list(raw.get("result") or []),
+            result=result if isinstance(result, list) else [],
             completed_by=by.get("id") if isinstance(by, Mapping) else by,
             was_cancelled=bool(raw.get("was_cancelled")),
             ground_truth=bool(raw.get("ground_truth")),
