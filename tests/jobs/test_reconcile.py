@@ -110,13 +110,14 @@ def test_a_project_that_fails_does_not_stop_the_others(
     studio: Studio, ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
     studio.submit(1)
-    studio.answer("/api/projects/7/", {"id": 7, "label_config": [1]})
-    ledger.record_project(7, "<View/>")
-    Reconciler(ledger, LabelStudioClient(studio.server.url, KEY), 10**8).look([7, 8, PROJECT])
+    for project in (0, 7, PROJECT):
+        ledger.record_project(project, "<View/>")
+    studio.answer("/api/projects/0/", {"id": 0, "label_config": [1]})
+    Reconciler(ledger, LabelStudioClient(studio.server.url, KEY), 10**8).look(1000)
     assert found(ledger) == [1]
-    assert "project 7: lost events could not be looked for" in caplog.text
-    assert "project 8: lost events were not looked for" in caplog.text
-    assert ledger.polled(7)[1] > 0
+    assert "project 0: lost events could not be looked for" in caplog.text
+    assert "project 7: lost events were not looked for" in caplog.text
+    assert all(ledger.polled(project)[1] > 0 for project in (0, 7, PROJECT))
 
 
 def test_a_deletion_that_nobody_told_is_found_at_the_next_start_and_within_a_day(
@@ -125,16 +126,17 @@ def test_a_deletion_that_nobody_told_is_found_at_the_next_start_and_within_a_day
     client = LabelStudioClient(studio.server.url, KEY)
     for number in (1, 2, 3):
         studio.submit(number)
-    Reconciler(ledger, client, 10**8).look([PROJECT])
+    ledger.record_project(PROJECT, CONFIG)
+    Reconciler(ledger, client, 10**8).look(0)
     studio.delete(1)
     started = Reconciler(ledger, client, 10**8)
-    started.look([PROJECT])
+    started.look(0)
     assert found(ledger) == [2, 3]
     studio.delete(2)
-    started.look([PROJECT])
+    started.look(0)
     assert found(ledger) == [2, 3]
     monkeypatch.setattr(reconciling, "WHOLE_EVERY", 0.0)
-    started.look([PROJECT])
+    started.look(0)
     assert found(ledger) == [3]
 
 
@@ -142,7 +144,7 @@ def test_a_project_whose_events_were_all_lost_is_asked_for_before_it_is_trained(
     studio: Studio, ledger: Ledger, tmp_path: Path
 ) -> None:
     studio.submit(1)
-    ledger.record_poll(PROJECT, "")  # not due for long, but asked to train since
+    ledger.record_poll(PROJECT, "")  # as if asked just now: not due for long
     training = ledger.request_training(PROJECT, "Start Training")
     set_up = settings(tmp_path, label_studio_url=studio.server.url, label_studio_api_key=KEY, poll_seconds=1000)
     trainer = Trainer(set_up, ledger)

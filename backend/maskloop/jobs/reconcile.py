@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from sqlalchemy.exc import OperationalError
@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from maskloop.jobs.submissions import from_api
 from maskloop.labelstudio.client import LabelStudioClient
 from maskloop.labelstudio.records import Annotation, LabelStudioError, Missing, is_gone
-from maskloop.ledger import Ledger, Recorded
+from maskloop.ledger import Ledger, Recorded, TrainingState
 from maskloop.ledger.submissions import normal_time
 
 log = logging.getLogger(__name__)
@@ -33,22 +33,35 @@ class Reconciler:
         self._max_pixels = max_pixels
         self._read_whole: dict[int, float] = {}
 
-    def look(self, projects: Iterable[int]) -> None:
-        """Reconcile projects one after another; one that fails does not stop the others."""
-        for project in projects:
-            now, last = time.monotonic(), self._read_whole.get(project)
-            whole = last is None or now - last > WHOLE_EVERY
-            try:
-                reconcile(self._ledger, self._client, project, self._max_pixels, whole)
-            except Exception as error:
-                if isinstance(error, LabelStudioError):
-                    log.warning("project %d: lost events were not looked for: %s", project, error)
-                else:
-                    log.exception("project %d: lost events could not be looked for", project)
-                self._ledger.record_poll(project, self._ledger.polled(project)[0])
+    def look(self, every: float) -> None:
+        """Reconcile each project that is due; one that fails does not stop the others.
+
+        Due is what was not asked for within ``every`` seconds, or not since a training of it was asked for.
+        """
+        for seconds in (every, math.inf):  # the first may take minutes, and trainings are asked for meanwhile
+            for project in self._due(seconds):
+                self._look_at(project)
+
+    def _due(self, every: float) -> list[int]:
+        wanted = {t.project: t.requested_at for t in self._ledger.trainings() if t.state is TrainingState.WAITING}
+        polled = {project: self._ledger.polled(project)[1] for project in self._ledger.projects()}
+        now = time.time()
+        return [p for p, at in polled.items() if now - at > every or wanted.get(p, 0.0) > at]
+
+    def _look_at(self, project: int) -> None:
+        now, last = time.monotonic(), self._read_whole.get(project)
+        whole = last is None or now - last > WHOLE_EVERY
+        try:
+            reconcile(self._ledger, self._client, project, self._max_pixels, whole)
+        except Exception as error:
+            if isinstance(error, LabelStudioError):
+                log.warning("project %d: lost events were not looked for: %s", project, error)
             else:
-                if whole:
-                    self._read_whole[project] = now
+                log.exception("project %d: lost events could not be looked for", project)
+            self._ledger.record_poll(project, self._ledger.polled(project)[0])
+        else:
+            if whole:
+                self._read_whole[project] = now
 
 
 def reconcile(ledger: Ledger, client: LabelStudioClient, project: int, max_pixels: int, whole: bool = False) -> int:

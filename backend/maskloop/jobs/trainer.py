@@ -23,7 +23,7 @@ from pydantic import SecretStr
 
 from maskloop.jobs.reconcile import Reconciler
 from maskloop.labelstudio.client import LabelStudioClient
-from maskloop.ledger import Ledger, Signal, Training, TrainingState
+from maskloop.ledger import Ledger, Training, TrainingState
 from maskloop.settings import Settings, environment_names
 
 log = logging.getLogger(__name__)
@@ -77,8 +77,7 @@ class Trainer:
             self._ledger.forget_predictions(before=now - PREDICTIONS_KEPT)
             self._forgot = now
         if self._reconciler is not None:
-            due = [p for p in self._ledger.projects() if now - self._ledger.polled(p)[1] > self._settings.poll_seconds]
-            self._reconciler.look(due)
+            self._reconciler.look(self._settings.poll_seconds)
         if self._settings.train:
             request_due(self._ledger, self._settings)
         if self._run is not None:
@@ -96,10 +95,6 @@ class Trainer:
         training = self._ledger.claim_training(owner)
         if training is None:
             return
-        if self._reconciler is not None and self._ledger.polled(training.project)[1] < training.requested_at:
-            self._reconciler.look([training.project])
-            if self._ledger.report_progress(training.id, owner, 0.0, "") is Signal.LOST:
-                return
         log.info("training %d of project %d begins (%s)", training.id, training.project, training.trigger)
         command = [sys.executable, "-m", "maskloop.jobs.train", str(training.id), owner]
         process = subprocess.Popen(command, env=environment(self._settings), start_new_session=True)

@@ -87,14 +87,14 @@ class Submissions(Store):
     def _write_many(self, work: Callable[[list[int], Session], None], ids: Iterable[int]) -> None:
         """Run ``work`` on some of the ids after others, each time in a transaction of its own.
 
-        Between two of them it rests for as long as the last one took, so that whoever waits gets a turn.
+        Between two of them it rests for as long as the last one took (0.1 s at most): whoever waits gets a turn.
         """
         ordered = sorted(set(ids))
         for start in range(0, len(ordered), CHUNK):
             began = time.monotonic()
             self._write(partial(work, ordered[start : start + CHUNK]))
             if start + CHUNK < len(ordered):
-                time.sleep(time.monotonic() - began)
+                time.sleep(min(0.1, time.monotonic() - began))
 
     def submissions(self, project: int) -> list[Submission]:
         """What stands submitted in a project, in the order of the annotation ids; skips are included."""
