@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -50,6 +51,15 @@ class RedisServer:
         self._process.kill()
         self._process.wait()
         self._process = None
+
+    def hang(self) -> None:
+        """Keep all connections and answer nothing, until :meth:`go_on`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         if self._process is not None:

@@ -5,6 +5,7 @@ import time
 import redis
 
 from maskloop.queue.memory import RedisMemory
+from maskloop.queue.outage import Outage
 from maskloop.queue.store import RedisStore
 from tests.redis_server import free_port, needs_redis
 
@@ -40,15 +41,15 @@ def test_every_embedding_expires(url: str, client: redis.Redis) -> None:
 
 
 def test_a_memory_is_shared_and_forgets(url: str) -> None:
-    RedisMemory(url).put("task 1", {"box": [1, 2]}, ttl=0.2)
-    assert RedisMemory(url).get("task 1") == {"box": [1, 2]}
+    RedisMemory(url, Outage()).put("task 1", {"box": [1, 2]}, ttl=0.2)
+    assert RedisMemory(url, Outage()).get("task 1") == {"box": [1, 2]}
     time.sleep(0.25)
-    assert RedisMemory(url).get("task 1") is None
+    assert RedisMemory(url, Outage()).get("task 1") is None
 
 
 def test_without_redis_nothing_is_remembered_and_nothing_raised() -> None:
     nowhere = f"redis://127.0.0.1:{free_port()}/0"
-    store, memory = RedisStore(nowhere, limit=100), RedisMemory(nowhere)
+    store, memory = RedisStore(nowhere, limit=100), RedisMemory(nowhere, Outage())
     store.set("a", b"a")
     memory.put("a", {}, ttl=1)
     assert store.get("a") is None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 import time
 from collections.abc import Iterable
 from typing import Any
 
 from redis import Redis
 
+from maskloop.queue.outage import Outage
 from maskloop.queue.wire import WORKERS, as_text, worker_key
 
 FRESH_SECONDS = 1.0
@@ -33,20 +33,21 @@ def live_workers(redis: Redis) -> dict[str, dict[str, Any]]:
 
 
 class Workers:
-    """The live and ready workers, asked for at most once a second. Safe from any thread."""
+    """The live and ready workers, asked for about once a second. Safe from any thread."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, outage: Outage) -> None:
         self._redis = redis
-        self._lock = threading.Lock()
-        self._known: dict[str, dict[str, Any]] = {}
-        self._until = 0.0
+        self._outage = outage
+        self._found: tuple[dict[str, dict[str, Any]], float] = ({}, 0.0)
 
     def ready(self) -> dict[str, dict[str, Any]]:
-        with self._lock:
-            if time.monotonic() > self._until:
-                self._known = {name: said for name, said in live_workers(self._redis).items() if said["ready"]}
-                self._until = time.monotonic() + FRESH_SECONDS
-            return self._known
+        known, until = self._found
+        if time.monotonic() > until:
+            # Two threads may both ask. A lock here would make all wait one after the other for a Redis that hangs.
+            with self._outage.watched():
+                known = {name: said for name, said in live_workers(self._redis).items() if said["ready"]}
+            self._found = (known, time.monotonic() + FRESH_SECONDS)
+        return known
 
     def preferred(self, image: str | None) -> str | None:
         """The worker for an image; None when any will do (no image given, or one worker or none)."""

@@ -7,18 +7,20 @@ import json
 import math
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import ResponseError
 from rq import Queue
 from rq.job import Job as RqJob
 from rq.serializers import JSONSerializer
 
 from maskloop.queue import wire
 from maskloop.queue.affinity import Workers
-from maskloop.queue.job import Busy, Expired, Job, JobError, JobQueue, Priority, Result, Superseded
+from maskloop.queue.job import Busy, Expired, Job, JobQueue, Priority, Result, Superseded
+from maskloop.queue.outage import Outage
+from maskloop.queue.wire import UNREACHABLE
 
 if TYPE_CHECKING:
     from redis.client import Pipeline
@@ -28,8 +30,6 @@ PATIENCE = 0.2
 ONCE_SECONDS = 120
 """A key is forgotten after this, so that a prepare job lost with its worker does not block the image."""
 BLOCK_SECONDS = 2.0
-
-UNREACHABLE = (RedisConnectionError, RedisTimeoutError)
 
 MOVE = """
 if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then redis.call('RPUSH', KEYS[2], ARGV[1]) return 1 end
@@ -48,34 +48,29 @@ class _Ticket:
 class RedisQueue(JobQueue):
     """A :class:`~maskloop.queue.job.JobQueue` whose jobs are run by `maskloop worker` processes.
 
-    ``limit`` bounds each lane: clicks beyond it are refused, other jobs are dropped.
+    ``limit`` bounds each lane: clicks beyond it are refused, other jobs are dropped. Those that
+    ask at the same instant all count the lane before any of them is in it, and may exceed it
+    by their number. ``outage`` is shared with whatever else of this process asks the same Redis.
     """
 
-    def __init__(self, url: str, limit: int = 256) -> None:
+    def __init__(self, url: str, limit: int = 256, outage: Outage | None = None) -> None:
         self._url = wire.without_password(url)
         self._redis = wire.connect(url)
         self._waiting = wire.connect(url, blocking=BLOCK_SECONDS)
         self._limit = limit
-        self._workers = Workers(self._redis)
+        self._outage = outage or Outage()
+        self._workers = Workers(self._redis, self._outage)
         self._move = self._redis.register_script(MOVE)
         self._queues: dict[str, Queue] = {}
         self._closing = False
 
     def call(self, job: Job, deadline: float, priority: Priority = Priority.INTERACTIVE) -> Result:
         until = time.monotonic() + deadline
-        try:
-            ticket = self._submit(job, priority, deadline)
-            try:
-                return self._wait(ticket, until)
-            finally:
-                if job.group is not None:
-                    with contextlib.suppress(*UNREACHABLE):  # it expires by itself, and the answer is here
-                        self._redis.hdel(wire.group_key(job.group), ticket.rq.id)
-        except UNREACHABLE as error:
-            raise self._unreachable(error) from error
+        with self._reaching():
+            return self._wait(self._submit(job, priority, deadline), until)
 
     def enqueue(self, job: Job, priority: Priority) -> bool:
-        try:
+        with self._reaching():
             once = wire.once_key(job.name, job.key) if job.key is not None else None
             if once and not self._redis.set(once, 1, nx=True, ex=ONCE_SECONDS):
                 return False
@@ -86,11 +81,9 @@ class RedisQueue(JobQueue):
                     self._redis.delete(once)
                 return False
             return True
-        except UNREACHABLE as error:
-            raise self._unreachable(error) from error
 
     def depths(self) -> dict[str, int]:
-        try:
+        with self._reaching():
             lanes = self._lanes()
             with self._redis.pipeline(transaction=False) as pipe:
                 for names in lanes.values():
@@ -98,33 +91,32 @@ class RedisQueue(JobQueue):
                         pipe.llen(self._queue(name).key)
                 lengths = iter(pipe.execute())
             return {lane.value: sum(next(lengths) for _ in names) for lane, names in lanes.items()}
-        except UNREACHABLE as error:
-            raise self._unreachable(error) from error
 
     def ages(self) -> dict[str, float]:
         """Seconds the oldest job of each lane has waited."""
         ages: dict[str, float] = {}
-        try:
+        with self._reaching():
             for lane, names in self._lanes().items():
                 heads = [job for name in names for job in self._queue(name).get_jobs(0, 1)]
                 since = [job.enqueued_at.timestamp() for job in heads if job.enqueued_at]
                 ages[lane.value] = max(0.0, time.time() - min(since)) if since else 0.0
-        except UNREACHABLE as error:
-            raise self._unreachable(error) from error
         return ages
 
     def ready(self) -> str | None:
         if self._closing:
             return "the server is shutting down"
         try:
-            workers = self._workers.ready()
-        except UNREACHABLE as error:
-            return str(self._unreachable(error))
+            with self._reaching():
+                self._redis.set(wire.PROBE, 1)  # one that is full or read-only still answers questions
+                workers = self._workers.ready()
+        except Busy as error:
+            return str(error)
         return None if workers else "no worker is ready; start one with `maskloop worker` or wait until it has loaded"
 
     def workers(self) -> dict[str, dict[str, Any]]:
         """The ready workers by name, with the versions each has loaded."""
-        return dict(self._workers.ready())
+        with self._reaching():
+            return dict(self._workers.ready())
 
     def close(self) -> None:
         self._closing = True
@@ -193,6 +185,9 @@ class RedisQueue(JobQueue):
         while (left := until - time.monotonic()) > 0:
             reply = self._waiting.blpop([key], min(left, PATIENCE if prefers else BLOCK_SECONDS))
             if reply is not None:
+                if ticket.job.group is not None:
+                    with contextlib.suppress(*UNREACHABLE):  # it expires by itself, and the answer is here
+                        self._redis.hdel(wire.group_key(ticket.job.group), ticket.rq.id)
                 return wire.unpack_outcome(reply[1])
             if prefers:
                 self._move(keys=[ticket.queue.key, self._queue(ticket.priority.value).key], args=[ticket.rq.id])
@@ -202,11 +197,20 @@ class RedisQueue(JobQueue):
                 pipe.lrem(self._queue(name).key, 1, ticket.rq.id)
             pipe.delete(ticket.rq.key)
             pipe.hdel(wire.PENDING, ticket.rq.id)
+            if ticket.job.group is not None:
+                pipe.hdel(wire.group_key(ticket.job.group), ticket.rq.id)
             pipe.execute()
         why = self.ready() or "the workers are busy, or the model is too slow for this machine"
         raise Expired(f"no answer in time: {why}")
 
-    def _unreachable(self, error: Exception) -> JobError:
-        for client in (self._redis, self._waiting):
-            client.connection_pool.disconnect(inuse_connections=False)  # the idle ones are as dead as this one
-        return Busy(f"the queue at {self._url} (REDIS_URL) does not answer: {error}", retry_after=2)
+    @contextlib.contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Around whatever asks Redis: Busy when it does not answer or refuses, at once when that is known."""
+        try:
+            with self._outage.watched():
+                yield
+        except UNREACHABLE as error:
+            for client in (self._redis, self._waiting):
+                client.connection_pool.disconnect(inuse_connections=False)  # the idle ones are as dead as this one
+            what = "refuses" if isinstance(error, ResponseError) else "does not answer"
+            raise Busy(f"the queue at {self._url} (REDIS_URL) {what}: {error}", retry_after=2) from error

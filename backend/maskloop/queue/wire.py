@@ -8,6 +8,9 @@ from urllib.parse import urlsplit
 
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from maskloop.queue.job import JobError, Priority, Result, Superseded
@@ -16,6 +19,10 @@ INTERACTIVE = Priority.INTERACTIVE.value
 WORKERS = "maskloop:workers"
 PENDING = "maskloop:pending"
 SWEEP_LOCK = "maskloop:sweep"
+PROBE = "maskloop:probe"
+
+UNREACHABLE = (RedisConnectionError, RedisTimeoutError, ResponseError)
+"""Redis does not answer, or refuses: it is full, read-only, still loading, or without its cluster. It passes."""
 
 REPLY_SECONDS = 60
 """How long an answer waits for whoever asked."""

@@ -10,8 +10,6 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import Queue, SimpleWorker
 from rq.exceptions import DequeueTimeout, NoSuchJobError
 from rq.job import Job as RqJob
@@ -25,13 +23,13 @@ from maskloop.queue.job import Handlers, JobError, Priority, Result
 from maskloop.queue.pauses import serve_pauses
 from maskloop.queue.sweeper import SWEEP_SECONDS, sweep
 from maskloop.queue.together import DeviceLost, run_together
+from maskloop.queue.wire import UNREACHABLE
 
 if TYPE_CHECKING:
     from types import FrameType
 
 log = logging.getLogger(__name__)
 
-UNREACHABLE = (RedisConnectionError, RedisTimeoutError)
 RECONNECT_SECONDS = 0.5
 DEQUEUE_SECONDS = 1
 DEVICE_LOST = 70
@@ -50,7 +48,7 @@ def keep_working(make: Callable[[], GpuWorker]) -> None:
             worker = make()
             worker.run()
         except UNREACHABLE as error:
-            log.warning("Redis does not answer: %s", error)
+            log.warning("Redis does not answer or refuses: %s", error)
             time.sleep(RECONNECT_SECONDS)
 
 

@@ -84,13 +84,15 @@ def embedded(settings: Settings) -> Services:
 def scaled_out(settings: Settings) -> Services:
     """The web process of many: jobs go to workers through Redis, the model is elsewhere."""
     from maskloop.queue.memory import RedisMemory
+    from maskloop.queue.outage import Outage
     from maskloop.queue.redis import RedisQueue
 
-    url = settings.redis_url.get_secret_value()
+    url, outage = settings.redis_url.get_secret_value(), Outage()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     catalog = Catalog(settings.models_dir, settings.data_dir)
     versions = Versions(settings.data_dir / "versions", catalog.version(settings.model))
-    return _assemble(settings, RedisQueue(url, settings.max_queue), catalog, versions, RedisMemory(url))
+    queue = RedisQueue(url, settings.max_queue, outage)
+    return _assemble(settings, queue, catalog, versions, RedisMemory(url, outage))
 
 
 def _assemble(settings: Settings, queue: JobQueue, catalog: Catalog, versions: Versions, memory: Memory) -> Services:
