@@ -146,7 +146,7 @@ class Settings(BaseSettings):
         description="Redis for the worker queue. Unset: everything runs in one process.",
     )
     job_limit_seconds: float = Field(
-        120.0, ge=10, description="A worker that is busy with one image for longer hangs; it is killed and restarted."
+        120.0, ge=10, description="A worker that makes no progress for longer hangs; it is killed and restarted."
     )
     database_url: SecretStr = Field(
         SecretStr(""),

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,15 @@ def handlers(ran: Path) -> Handlers:
         note(payloads)
         return [{"n": payload["n"]} for payload in payloads]
 
+    def in_turn(payloads: Sequence[Payload]) -> Iterator[Result | Exception]:
+        """One after the other, each when its mark appears, or after ten seconds."""
+        note(payloads)
+        for payload in payloads:
+            until = time.monotonic() + 10
+            while time.monotonic() < until and not Path(payload["until"]).exists():
+                time.sleep(0.02)
+            yield {"n": payload["n"]}
+
     def refuse(payloads: Sequence[Payload]) -> list[Result | Exception]:
         return [JobError("the image is not reachable") for _ in payloads]
 
@@ -80,6 +89,7 @@ def handlers(ran: Path) -> Handlers:
     return {
         "echo": echo,
         "parts": parts,
+        "in turn": in_turn,
         "refuse": refuse,
         "nonsense": nonsense,
         "die": die,

@@ -153,6 +153,16 @@ def test_an_expired_click_is_answered_and_never_run(queue: LocalQueue, gate: Gat
     assert "late" not in gate.ran
 
 
+def test_a_batch_job_that_runs_when_the_time_is_up_is_waited_for(queue: LocalQueue, gate: Gate) -> None:
+    running, answers = in_background(queue, Job("gate", {"n": 0}), 0.05, Priority.BATCH)
+    assert gate.started.wait(5)
+    running.join(0.3)
+    assert running.is_alive()
+    gate.open.set()
+    running.join(5)
+    assert answers == [{"n": 0}]
+
+
 def test_a_key_waits_once(queue: LocalQueue, gate: Gate) -> None:
     queue.enqueue(Job("gate", {"n": 0}), Priority.BATCH)
     assert gate.started.wait(5)

@@ -9,6 +9,7 @@ _stop_requested, Job.worker_name.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ from rq.job import Job as RqJob
 from rq.serializers import JSONSerializer
 
 from maskloop.queue import wire
-from maskloop.queue.job import Job, JobError, Priority
+from maskloop.queue.job import Job, JobError, Payload, Priority, Result
+from maskloop.queue.pauses import let_clicks_pass, serve_pauses
 from maskloop.queue.redis import RedisQueue
 from maskloop.queue.worker import GpuWorker
 from tests.redis_server import needs_redis
@@ -134,4 +136,33 @@ def test_a_busy_stamp_is_set_while_a_job_runs_only(url: str) -> None:
     RedisQueue(url).enqueue(Job("echo", {}), Priority.BATCH)
     worker.work(burst=True, logging_level="WARNING")
     assert seen[0] > 0
+    assert worker._stamp.value == 0.0
+
+
+def test_the_stamp_moves_with_every_pause_and_every_click_in_it(url: str) -> None:
+    stamps: list[float] = []
+    queue = RedisQueue(url)
+
+    def parts(payloads: Sequence[Payload]) -> list[Result | Exception]:
+        stamps.append(worker._stamp.value)
+        let_clicks_pass()
+        stamps.append(worker._stamp.value)
+        queue.enqueue(Job("click", {}), Priority.INTERACTIVE)
+        let_clicks_pass()
+        stamps.append(worker._stamp.value)
+        return [{} for _ in payloads]
+
+    def click(payloads: Sequence[Payload]) -> list[Result | Exception]:
+        stamps.append(worker._stamp.value)
+        return [{} for _ in payloads]
+
+    worker = GpuWorker(url, {"parts": parts, "click": click}, Stamp())
+    serve_pauses(worker._answer_clicks)
+    try:
+        queue.enqueue(Job("parts", {}), Priority.BATCH)
+        worker.work(burst=True, logging_level="WARNING")
+    finally:
+        serve_pauses(lambda: None)
+    assert len(set(stamps)) == 4
+    assert stamps == sorted(stamps)
     assert worker._stamp.value == 0.0

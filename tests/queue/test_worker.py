@@ -117,6 +117,55 @@ def test_a_worker_that_hangs_is_killed_and_replaced(url: str, start_worker: Star
     assert queue.call(Job("echo", {"n": 3}), 10)["n"] == 3
 
 
+@pytest.mark.slow
+def test_a_batch_job_that_makes_progress_is_not_taken_for_one_that_hangs(
+    url: str, tmp_path: Path, start_worker: StartWorker
+) -> None:
+    worker = start_worker(limit=3.0)
+    job = Job("parts", {"n": "batch", "until": str(tmp_path / "end")})
+    batch, answers = in_background(RedisQueue(url), job, 60, Priority.BATCH)
+    wait_until(lambda: worker.ran() == [["batch"]])
+    time.sleep(6)
+    (tmp_path / "end").touch()
+    batch.join(20)
+    assert answers == [{"n": "batch"}]
+    assert worker.ran() == [["batch"], ["batch"]], "it was killed and begun again"
+
+
+def test_a_batch_job_that_runs_when_the_time_is_up_is_waited_for(
+    url: str, tmp_path: Path, start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    job = Job("parts", {"n": "batch", "until": str(tmp_path / "end")})
+    batch, answers = in_background(RedisQueue(url), job, 1.0, Priority.BATCH)
+    wait_until(lambda: worker.ran() == [["batch"]])
+    batch.join(2)
+    assert batch.is_alive()
+    (tmp_path / "end").touch()
+    batch.join(20)
+    assert answers == [{"n": "batch"}]
+
+
+def test_each_drained_click_is_answered_when_it_is_done(url: str, tmp_path: Path, start_worker: StartWorker) -> None:
+    worker = start_worker(drain=2)
+    queue = RedisQueue(url)
+    blocker, _ = in_background(queue, Job("echo", {"n": "blocker", "seconds": 0.8}))
+    wait_until(lambda: worker.ran() == [["blocker"]])
+    clicks = []
+    for n in range(2):
+        clicks.append(in_background(queue, Job("in turn", {"n": n, "until": str(tmp_path / str(n))}), 20))
+        wait_until(lambda n=n: queue.depths()["interactive"] == n + 1)  # type: ignore[misc]
+    wait_until(lambda: worker.ran() == [["blocker"], [0, 1]])
+    (tmp_path / "0").touch()
+    clicks[0][0].join(8)
+    assert clicks[0][1] == [{"n": 0}]
+    assert clicks[1][0].is_alive()
+    (tmp_path / "1").touch()
+    for thread in (blocker, clicks[1][0]):
+        thread.join(20)
+    assert clicks[1][1] == [{"n": 1}]
+
+
 def test_workers_end_when_their_supervisor_is_killed(url: str, start_worker: StartWorker) -> None:
     worker = start_worker()
     process = psutil.Process(pid_of(worker))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 MEGA = 1_000_000
 TOGETHER = 8
-"""Clicks decoded together on a GPU. On a CPU that gains nothing and keeps the first one waiting."""
+"""Clicks a worker on a GPU takes from Redis at once. They are decoded and answered one after the other."""
 
 
 def worker(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from maskloop.jobs.preannotate import preannotate
@@ -37,18 +37,20 @@ def handlers(bench: Workbench) -> dict[str, Handler]:
 
 
 def one_by_one(job: Callable[[Payload], Result]) -> Handler:
-    """A handler of many payloads from a job for one; a failure costs its own payload only."""
+    """A handler of many payloads from a job for one: nobody waits for the payloads after theirs.
 
-    def run(payloads: Sequence[Payload]) -> list[Result | Exception]:
-        outcomes: list[Result | Exception] = []
+    A failure costs its own payload only.
+    """
+
+    def run(payloads: Sequence[Payload]) -> Iterator[Result | Exception]:
         for payload in payloads:
             try:
-                outcomes.append(job(payload))
+                outcome: Result | Exception = job(payload)
             except FOR_THE_CALLER as error:
-                outcomes.append(JobError(str(error)))
+                outcome = JobError(str(error))
             except Exception as error:
-                outcomes.append(error)
-        return outcomes
+                outcome = error
+            yield outcome
 
     return run
 

@@ -20,8 +20,8 @@ SILENT_SECONDS = 5
 
 
 class Stamp(Protocol):
-    """A number shared with the supervisor: when the running job began (time.monotonic()), 0.0 when idle,
-    negative while the model is being loaded.
+    """A number shared with the supervisor: when the running job began or last made progress
+    (time.monotonic()), 0.0 when idle, negative while the model is being loaded.
     """
 
     value: float

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol, TypeAlias
@@ -61,8 +61,8 @@ class Job:
         return self.group is not None and self.group == older.group and older.parts < self.parts
 
 
-Handler: TypeAlias = Callable[[Sequence[Payload]], Sequence["Result | Exception"]]
-"""Runs payloads of one job name together; answers one result or exception for each, in order."""
+Handler: TypeAlias = Callable[[Sequence[Payload]], Iterable["Result | Exception"]]
+"""Runs payloads of one job name; one result or exception for each, in order, each as soon as it is there."""
 
 Handlers: TypeAlias = Mapping[str, Handler]
 
@@ -74,8 +74,8 @@ class JobQueue(Protocol):
         """Run a job and wait for it, at most ``deadline`` seconds.
 
         An interactive job runs at most once. A batch job runs at least once while its caller
-        waits, even when the worker that took it dies. Raises Busy, Expired, Superseded, or
-        JobError with what went wrong.
+        waits, even when the worker that took it dies; one that runs when the time is up is waited
+        for. Raises Busy, Expired, Superseded, or JobError with what went wrong.
         """
         ...
 

@@ -56,7 +56,8 @@ class LocalQueue:
         try:
             return waiting.future.result(timeout=deadline)
         except FutureTimeoutError:
-            waiting.future.cancel()
+            if not waiting.future.cancel() and priority is Priority.BATCH:
+                return waiting.future.result()
             raise Expired(f"no answer within {deadline:g} s: the model is busy or too slow for this machine") from None
 
     def enqueue(self, job: Job, priority: Priority) -> bool:

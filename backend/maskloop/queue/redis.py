@@ -30,6 +30,8 @@ PATIENCE = 0.2
 ONCE_SECONDS = 120
 """A key is forgotten after this, so that a prepare job lost with its worker does not block the image."""
 BLOCK_SECONDS = 2.0
+RQ_SECONDS = 3600
+"""RQ takes a job for abandoned that runs longer. The supervisor and the sweeper know sooner and better."""
 
 MOVE = """
 if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then redis.call('RPUSH', KEYS[2], ARGV[1]) return 1 end
@@ -155,6 +157,7 @@ class RedisQueue(JobQueue):
             job_id=uuid.uuid4().hex,
             description=job.name,
             ttl=None if deadline is None else math.ceil(deadline),
+            timeout=RQ_SECONDS if priority is Priority.BATCH else None,
             result_ttl=0,
             meta={"once": wire.once_key(job.name, job.key)} if job.key is not None else {},
         )
@@ -182,8 +185,9 @@ class RedisQueue(JobQueue):
     def _wait(self, ticket: _Ticket, until: float) -> Result:
         key = wire.reply_key(ticket.rq.id)
         prefers = ticket.queue.name != ticket.priority.value
-        while (left := until - time.monotonic()) > 0:
-            reply = self._waiting.blpop([key], min(left, PATIENCE if prefers else BLOCK_SECONDS))
+        while (left := until - time.monotonic()) > 0 or self._is_running(ticket):
+            longest = PATIENCE if prefers else BLOCK_SECONDS
+            reply = self._waiting.blpop([key], min(left, longest) if left > 0 else longest)
             if reply is not None:
                 if ticket.job.group is not None:
                     with contextlib.suppress(*UNREACHABLE):  # it expires by itself, and the answer is here
@@ -202,6 +206,13 @@ class RedisQueue(JobQueue):
             pipe.execute()
         why = self.ready() or "the workers are busy, or the model is too slow for this machine"
         raise Expired(f"no answer in time: {why}")
+
+    def _is_running(self, ticket: _Ticket) -> bool:
+        """Whether a live worker has this batch job in hand. One that hangs is killed by its supervisor."""
+        if ticket.priority is not Priority.BATCH:
+            return False
+        status, worker = self._redis.hmget(ticket.rq.key, "status", "worker_name")
+        return status == b"started" and worker is not None and wire.as_text(worker) in self._workers.ready()
 
     @contextlib.contextmanager
     def _reaching(self) -> Iterator[None]:

@@ -35,7 +35,7 @@ class _Child:
 class Supervisor:
     """Starts ``count`` processes of ``target(index, stamp, *args)`` and restarts each one that ends.
 
-    Processes are spawned, never forked. One that is busy with a job for longer than
+    Processes are spawned, never forked. One that is busy with a job and makes no progress for
     ``limit`` seconds (LOAD_SECONDS while it loads its model) is killed. The supervisor
     imports neither torch nor a model, so it stays small and cannot hang with them.
     """

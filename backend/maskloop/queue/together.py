@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from maskloop.queue.job import Handler, JobError, Payload, Result
 
@@ -14,40 +15,55 @@ class DeviceLost(Exception):
     """The device failed in a way that only a new process recovers from."""
 
 
-def run_together(handler: Handler, payloads: Sequence[Payload], free: Callable[[], None]) -> list[Result | Exception]:
-    """One outcome for each payload, in order.
+def run_together(
+    handler: Handler, payloads: Sequence[Payload], free: Callable[[], None]
+) -> Iterator[tuple[int, Result | Exception]]:
+    """The position of each payload with its outcome, as soon as it is there.
 
-    Out of memory: ``free`` is called and what failed runs once more, one by one. Any other
-    CUDA error raises DeviceLost: such an error sticks to the process.
+    Out of memory: ``free`` is called and what failed runs once more at the end, one by one. Any
+    other CUDA error raises DeviceLost: such an error sticks to the process.
     """
-    outcomes = _run(handler, payloads)
-    starved = [i for i, outcome in enumerate(outcomes) if _out_of_memory(outcome)]
+    starved: list[int] = []
+    for position, outcome in enumerate(_run(handler, payloads)):
+        if _out_of_memory(outcome):
+            starved.append(position)
+        else:
+            yield position, outcome
     if starved:
         log.warning("out of device memory with %d jobs at once; running %d again", len(payloads), len(starved))
         free()
-        for i in starved:
-            (outcomes[i],) = _run(handler, [payloads[i]])
-            if _out_of_memory(outcomes[i]):
-                free()
-                outcomes[i] = JobError("the image needs more device memory than there is; use a smaller model or image")
-    return outcomes
+    for position in starved:
+        (outcome,) = _run(handler, [payloads[position]])
+        if _out_of_memory(outcome):
+            free()
+            outcome = JobError("the image needs more device memory than there is; use a smaller model or image")
+        yield position, outcome
 
 
-def _run(handler: Handler, payloads: Sequence[Payload]) -> list[Result | Exception]:
-    outcomes: list[Result | Exception]
-    try:
-        outcomes = list(handler(payloads))
-        if len(outcomes) != len(payloads):
-            raise RuntimeError(f"{len(payloads)} jobs were given and {len(outcomes)} answers came")
-    except Exception as error:  # one bad batch must not end the worker
-        outcomes = [error] * len(payloads)
-    for outcome in outcomes:
+def _run(handler: Handler, payloads: Sequence[Payload]) -> Iterator[Result | Exception]:
+    for outcome in _outcomes(handler, payloads):
         if isinstance(outcome, Exception):
             if _device_error(outcome):
                 raise DeviceLost(str(outcome)) from outcome
             if not isinstance(outcome, JobError) and not _out_of_memory(outcome):
                 log.error("a job failed", exc_info=outcome)
-    return outcomes
+        yield outcome
+
+
+def _outcomes(handler: Handler, payloads: Sequence[Payload]) -> Iterator[Result | Exception]:
+    """One for each payload, whatever the handler does."""
+    given = 0
+    try:
+        outcomes = handler(payloads)
+        if isinstance(outcomes, Sequence) and len(outcomes) != len(payloads):
+            raise RuntimeError(f"{len(payloads)} jobs were given and {len(outcomes)} answers came")
+        for outcome in itertools.islice(outcomes, len(payloads)):
+            yield outcome
+            given += 1
+        if given < len(payloads):
+            raise RuntimeError(f"{len(payloads)} jobs were given and {given} answers came")
+    except Exception as error:  # one bad batch must not end the worker
+        yield from [error] * (len(payloads) - given)
 
 
 def _names(error: object) -> set[str]:

@@ -58,7 +58,7 @@ class GpuWorker(SimpleWorker):  # type: ignore[misc]
     ``handlers`` is the allow-list: a job of any other name is answered with an error and no
     code named by Redis is ever imported. Construct it when the model is warm, then :meth:`run`.
     ``about`` is what its heartbeat tells (the versions loaded), ``free`` empties the device's
-    cache, ``drain`` is the most clicks decoded together, ``stamp`` is watched from outside.
+    cache, ``drain`` is the most clicks taken at once, ``stamp`` is watched from outside.
     """
 
     execution: Any
@@ -147,14 +147,17 @@ class GpuWorker(SimpleWorker):  # type: ignore[misc]
             except DequeueTimeout:
                 continue
             except UNREACHABLE as error:
-                log.warning("Redis does not answer (%s); trying again in %g s", error, wait)
+                log.warning("Redis does not answer or refuses (%s); trying again in %g s", error, wait)
                 time.sleep(wait)
                 wait = min(2 * wait, 4.0)
         self._alive.stop()
         return None
 
     def execute_job(self, job: RqJob, queue: Queue) -> None:
-        """Run a job, together with the clicks of the same name that wait already; also in the pause of another."""
+        """Run a job, together with the clicks of the same name that wait already; also in the pause of another.
+
+        Each is answered as soon as its handler has its outcome. The stamp is that of the last progress.
+        """
         name = _name(job)
         if name not in self._handlers:
             log.error("refused a job that no handler is for: %r", name)
@@ -162,26 +165,29 @@ class GpuWorker(SimpleWorker):  # type: ignore[misc]
             job.delete()
             return
         interrupted, since = self.execution, self._stamp.value
-        self._stamp.value = since or time.monotonic()
+        self._stamp.value = time.monotonic()
         try:
             taken = [(job, queue), *self._waiting_like(name, queue)]
             jobs = [job for job, _ in taken]
             executions = [self._begin(job) for job in jobs]
+            unanswered = dict(enumerate(jobs))
             try:
-                outcomes = run_together(self._handlers[name], [job.args[0] for job in jobs], self._free)
+                for n, outcome in run_together(self._handlers[name], [job.args[0] for job in jobs], self._free):
+                    self._reply([unanswered.pop(n)], [outcome])
+                    self._stamp.value = time.monotonic()
             except DeviceLost as error:
-                self._give_up(jobs, queue, error)
-            self._reply(jobs, outcomes)
+                self._give_up(list(unanswered.values()), queue, error)
             for (job, lane), execution in zip(taken, executions, strict=True):
                 job.ended_at = now()
                 self.handle_job_success(job, lane, lane.started_job_registry, execution)
             self.set_state(WorkerStatus.BUSY if interrupted else WorkerStatus.IDLE)
         finally:
             self.execution = interrupted
-            self._stamp.value = since
+            self._stamp.value = time.monotonic() if since else 0.0
 
     def _answer_clicks(self) -> None:
-        """In the pause of a batch job: the clicks that wait, together where they can be."""
+        """In the pause of a batch job, which is progress: the clicks that wait, together where they can be."""
+        self._stamp.value = time.monotonic()
         while (found := self._waiting_click()) is not None:
             self.execute_job(*found)
 
