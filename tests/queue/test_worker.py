@@ -237,6 +237,24 @@ def test_clicks_on_an_image_meet_at_one_worker(
 
 
 @pytest.mark.slow
+def test_an_image_is_prepared_where_its_clicks_go_or_by_an_idle_worker(
+    url: str, client: redis.Redis, start_worker: StartWorker
+) -> None:
+    queue = RedisQueue(url)
+    for name in ("a", "b"):  # they say that they live, and take nothing
+        client.sadd(wire.WORKERS, name)
+        client.set(wire.worker_key(name), '{"ready": true}', ex=20)
+    home = preferred("image", ["a", "b"])
+    assert home is not None
+    assert queue.enqueue(Job("echo", {"n": 1}, affinity="image"), Priority.PREPARE)
+    assert Queue(wire.own_lane(home, Priority.PREPARE), connection=client).count == 1
+    assert queue.depths()["prepare"] == 1
+    worker = start_worker(wait=False)
+    wait_until(lambda: worker.ran() == [[1]])
+    assert queue.depths()["prepare"] == 0
+
+
+@pytest.mark.slow
 def test_a_click_moves_on_when_its_worker_is_busy(url: str, start_worker: StartWorker) -> None:
     worker = start_worker(count=2)
     queue = RedisQueue(url)
@@ -286,9 +304,10 @@ def test_a_click_moves_on_when_its_worker_is_dead(url: str, start_worker: StartW
 @pytest.mark.slow
 def test_clicks_left_at_a_dead_worker_are_handed_over(url: str, client: redis.Redis, start_worker: StartWorker) -> None:
     client.sadd(wire.WORKERS, "gone")
-    own = Queue(wire.own_lane("gone"), connection=client, serializer=JSONSerializer)
-    own.enqueue("echo", {"n": 1}, result_ttl=0)
+    lanes = [wire.own_lane("gone", priority) for priority in wire.OWN]
+    for n, own in enumerate(lanes):
+        Queue(own, connection=client, serializer=JSONSerializer).enqueue("echo", {"n": n}, result_ttl=0)
     worker = start_worker()
-    wait_until(lambda: worker.ran() == [[1]])
-    assert own not in Queue.all(connection=client, serializer=JSONSerializer)
+    wait_until(lambda: worker.ran() == [[0], [1]])
+    assert not set(lanes) & {lane.name for lane in Queue.all(connection=client, serializer=JSONSerializer)}
     assert not client.sismember(wire.WORKERS, "gone")

@@ -124,9 +124,10 @@ class RedisQueue(JobQueue):
         self._closing = True
 
     def _lanes(self) -> dict[Priority, list[str]]:
-        """The queues of each lane; clicks may also wait for one worker."""
+        """The queues of each lane; clicks and what is prepared for them may also wait for one worker."""
         lanes = {lane: [lane.value] for lane in Priority}
-        lanes[Priority.INTERACTIVE] += [wire.own_lane(worker) for worker in self._workers.ready()]
+        for lane in wire.OWN:
+            lanes[lane] += [wire.own_lane(worker, lane) for worker in self._workers.ready()]
         return lanes
 
     def _queue(self, name: str) -> Queue:
@@ -149,8 +150,8 @@ class RedisQueue(JobQueue):
         older: dict[bytes, bytes] = answers[-1] if job.group is not None else {}
         if waiting >= self._limit:
             raise Busy(f"{waiting} {priority.value} jobs are waiting already; try again in a second", retry_after=1)
-        worker = self._workers.preferred(job.affinity) if priority is Priority.INTERACTIVE else None
-        queue = self._queue(wire.own_lane(worker) if worker else priority.value)
+        worker = self._workers.preferred(job.affinity) if priority in wire.OWN else None
+        queue = self._queue(wire.own_lane(worker, priority) if worker else priority.value)
         rq = queue.create_job(
             job.name,
             args=(job.payload,),

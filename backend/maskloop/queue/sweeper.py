@@ -1,4 +1,4 @@
-"""Finds what a dead worker left behind: batch jobs it had popped, clicks that waited for it."""
+"""Finds what a dead worker left behind (batch jobs it had popped, clicks that waited for it), relieves a busy one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rq.serializers import JSONSerializer
 
 from maskloop.queue import wire
 from maskloop.queue.affinity import live_workers
-from maskloop.queue.job import JobError
+from maskloop.queue.job import JobError, Priority
 
 log = logging.getLogger(__name__)
 
@@ -41,20 +41,32 @@ def sweep(redis: Redis) -> int:
     return _bury(redis, live) + sum(int(_recover(redis, job_id, note, live)) for job_id, note in pending.items())
 
 
+def relieve(redis: Redis, idle: str) -> None:
+    """An idle worker makes one image that waits to be prepared by another worker everybody's."""
+    shared = Queue(Priority.PREPARE.value, connection=redis)
+    for name in live_workers(redis):
+        own = Queue(wire.own_lane(name, Priority.PREPARE), connection=redis)
+        if name != idle and redis.lmove(own.key, shared.key, "LEFT", "RIGHT") is not None:
+            return
+
+
 def _bury(redis: Redis, live: dict[str, Any]) -> int:
-    """Hand the clicks that waited for a dead worker to everybody, and forget the worker."""
-    moved = 0
-    shared = Queue(wire.INTERACTIVE, connection=redis, serializer=JSONSerializer)
+    """Hand the clicks and images that waited for a dead worker to everybody, and forget the worker."""
+    total = 0
     for name in map(wire.as_text, redis.smembers(wire.WORKERS)):
         if name in live:
             continue
-        own = Queue(wire.own_lane(name), connection=redis, serializer=JSONSerializer)
-        while redis.lmove(own.key, shared.key, "RIGHT", "LEFT") is not None:
-            moved += 1
-        own.delete(delete_jobs=False)
+        moved = 0
+        for priority in wire.OWN:
+            own = Queue(wire.own_lane(name, priority), connection=redis, serializer=JSONSerializer)
+            shared = Queue(priority.value, connection=redis, serializer=JSONSerializer)
+            while redis.lmove(own.key, shared.key, "RIGHT", "LEFT") is not None:
+                moved += 1
+            own.delete(delete_jobs=False)
         redis.srem(wire.WORKERS, name)
-        log.warning("worker %s is gone; %d clicks that waited for it were handed over", name, moved)
-    return moved
+        log.warning("worker %s is gone; %d jobs that waited for it were handed over", name, moved)
+        total += moved
+    return total
 
 
 def _recover(redis: Redis, job_id: str, note: dict[str, Any], live: dict[str, Any]) -> bool:

@@ -15,7 +15,6 @@ from redis.retry import Retry
 
 from maskloop.queue.job import JobError, Priority, Result, Superseded
 
-INTERACTIVE = Priority.INTERACTIVE.value
 WORKERS = "maskloop:workers"
 PENDING = "maskloop:pending"
 SWEEP_LOCK = "maskloop:sweep"
@@ -46,9 +45,26 @@ def worker_key(worker: str) -> str:
     return f"maskloop:worker:{worker}"
 
 
-def own_lane(worker: str) -> str:
-    """The queue of clicks that prefer this worker, because it holds their image."""
-    return f"{INTERACTIVE}:{worker}"
+OWN = (Priority.INTERACTIVE, Priority.PREPARE)
+"""Priorities of which each worker has a lane of its own, for the images it holds."""
+
+
+def own_lane(worker: str, priority: Priority = Priority.INTERACTIVE) -> str:
+    """The queue of jobs that prefer this worker, because it holds their image or shall hold it."""
+    return f"{priority.value}:{worker}"
+
+
+def lanes_of(worker: str) -> list[str]:
+    """The queues a worker takes jobs from, in that order.
+
+    Everybody's before its own: jobs that moved on from a busy worker are the oldest, and after
+    this worker's own they would wait for ever.
+    """
+    return [
+        name
+        for priority in Priority
+        for name in ([priority.value, own_lane(worker, priority)] if priority in OWN else [priority.value])
+    ]
 
 
 def as_text(value: bytes | str) -> str:

@@ -21,7 +21,7 @@ from maskloop.queue import wire
 from maskloop.queue.heartbeat import Alive, Stamp
 from maskloop.queue.job import Handlers, JobError, Priority, Result
 from maskloop.queue.pauses import serve_pauses
-from maskloop.queue.sweeper import SWEEP_SECONDS, sweep
+from maskloop.queue.sweeper import SWEEP_SECONDS, relieve, sweep
 from maskloop.queue.together import DeviceLost, run_together
 from maskloop.queue.wire import UNREACHABLE
 
@@ -78,11 +78,8 @@ class GpuWorker(SimpleWorker):  # type: ignore[misc]
         self._free = free
         self._drain = drain
         self._alive = Alive(url, name, about)
-        # Clicks that moved on from a busy worker are the oldest: after this worker's own they would wait for ever.
-        first, *rest = (lane.value for lane in Priority)
-        lanes = [first, wire.own_lane(name), *rest]
         super().__init__(
-            lanes,
+            wire.lanes_of(name),
             name=name,
             connection=wire.connect(url, blocking=DEQUEUE_SECONDS),
             serializer=JSONSerializer,
@@ -129,12 +126,14 @@ class GpuWorker(SimpleWorker):  # type: ignore[misc]
     ) -> tuple[RqJob, Queue] | None:
         """The next job, or None when asked to stop. RQ's own loop never looks at the request while it waits."""
         self.set_state(WorkerStatus.IDLE)
-        wait = 0.5
+        wait, idle = 0.5, False
         while not self._stop_requested:
             try:
                 self.heartbeat()
                 if self.should_run_maintenance_tasks:
                     self.run_maintenance_tasks()
+                if idle:
+                    relieve(self.connection, self.name)
                 found: tuple[RqJob, Queue] | None = self.queue_class.dequeue_any(
                     self._ordered_queues,
                     timeout,
@@ -145,7 +144,7 @@ class GpuWorker(SimpleWorker):  # type: ignore[misc]
                 )
                 return found
             except DequeueTimeout:
-                continue
+                idle = True
             except UNREACHABLE as error:
                 log.warning("Redis does not answer or refuses (%s); trying again in %g s", error, wait)
                 time.sleep(wait)
