@@ -9,11 +9,14 @@ _stop_requested, Job.worker_name.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from packaging.specifiers import SpecifierSet
 from rq import Queue, SimpleWorker
 from rq.exceptions import NoSuchJobError
 from rq.job import Job as RqJob
@@ -65,6 +68,13 @@ def _signal_handlers() -> Any:
 )
 def test_the_hooks_still_look_like_this(name: str, parameters: list[str]) -> None:
     assert list(inspect.signature(getattr(SimpleWorker, name)).parameters) == parameters
+
+
+def test_no_rq_without_these_hooks_can_be_installed() -> None:
+    """2.12 calls handle_job_success without an execution; what 4 does nobody knows."""
+    (asked,) = re.findall(r'"rq([<>=][^"]*)"', Path("pyproject.toml").read_text())
+    allowed = SpecifierSet(asked)
+    assert [version in allowed for version in ("2.12.0", "3.0.0", "4.0.0")] == [False, True, False]
 
 
 def test_a_worker_of_several_queues_pops_without_a_safety_net(url: str, client: redis.Redis) -> None:
