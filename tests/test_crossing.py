@@ -8,14 +8,17 @@ what it is for is shown on a server that keeps "the current image", as predictor
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import subprocess
+import sys
 import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,9 @@ from PIL import Image
 
 from maskloop.demo.process import Backend
 from maskloop.demo.project import CONFIG
+from maskloop.queue import wire
+from maskloop.queue.affinity import live_workers, preferred
+from tests.redis_server import RedisServer, needs_redis
 
 WIDTH, HEIGHT = 320, 240
 CLICKS = ((30.0, 40.0), (50.0, 50.0))
@@ -65,10 +71,10 @@ def listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
 
 
 class Pictures(_Quiet):
-    """Serves /0.png to /3.png."""
+    """Serves 0.png to 3.png in any folder."""
 
     def do_GET(self) -> None:
-        content = picture(int(self.path[1:-4]))
+        content = picture(int(Path(self.path).stem))
         self.send_response(200)
         self.send_header("Content-Type", "image/png")
         self.send_header("Content-Length", str(len(content)))
@@ -155,6 +161,50 @@ def test_800_clicks_of_8_clients_on_4_images_never_cross(pictures: str, tmp_path
     }
     with Backend(tmp_path, settings) as backend:
         assert verdicts(asker(backend.url, pictures)) == {"right": CLIENTS * PER_CLIENT}
+
+
+@contextmanager
+def two_workers(environment: dict[str, str], folder: Path) -> Iterator[list[str]]:
+    """`maskloop worker --count 2`; the names of both when they are ready."""
+    command = [str(Path(sys.executable).with_name("maskloop")), "worker", "--count", "2"]
+    with (folder / "workers.log").open("ab") as log, wire.connect(environment["REDIS_URL"]) as redis:
+        supervisor = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        try:
+            until = time.monotonic() + 120
+            while len(names := [name for name, said in live_workers(redis).items() if said["ready"]]) < 2:
+                assert time.monotonic() < until, (folder / "workers.log").read_text()
+                time.sleep(0.1)
+            yield names
+        finally:
+            supervisor.terminate()
+            supervisor.wait(150)
+
+
+@pytest.mark.slow
+@needs_redis
+def test_800_clicks_never_cross_between_two_web_processes_and_two_workers(pictures: str, tmp_path: Path) -> None:
+    server = RedisServer(tmp_path)
+    server.start()
+    settings = {
+        "REDIS_URL": server.url,
+        "MASKLOOP_IMAGE_HOSTS": pictures.removeprefix("http://"),
+        "MASKLOOP_DEADLINE_SECONDS": "60",
+        "LABEL_STUDIO_URL": "",
+    }
+    with ExitStack() as stack:
+        stack.callback(server.stop)
+        webs = [Backend(tmp_path / "data", settings) for _ in range(2)]
+        names = stack.enter_context(two_workers(webs[0].environment, tmp_path))
+        for web in webs:
+            stack.enter_context(web)
+        folders = (f"{pictures}/{n}" for n in itertools.count())
+        folder = next(f for f in folders if len({preferred(f"{f}/{i}.png", names) for i in range(IMAGES)}) == 2)
+        asks = itertools.cycle([asker(web.url, folder) for web in webs])
+        assert verdicts(lambda *asked: next(asks)(*asked)) == {"right": CLIENTS * PER_CLIENT}
+        with wire.connect(server.url) as redis:
+            done = [int(redis.hget(f"rq:worker:{name}", "successful_job_count") or 0) for name in names]
+        assert min(done) > 0, "one worker did everything"
+        assert sum(done) >= CLIENTS * PER_CLIENT
 
 
 def test_the_check_catches_a_server_with_a_current_image(pictures: str) -> None:
