@@ -113,6 +113,14 @@ def test_an_expired_click_is_never_run(url: str, start_worker: StartWorker) -> N
     assert worker.ran() == [["blocker"], ["next"]]
 
 
+def test_an_answer_that_comes_in_the_last_moment_is_taken(url: str, client: redis.Redis) -> None:
+    queue = RedisQueue(url)
+    ticket = queue._submit(Job("echo", {"n": 1}), Priority.INTERACTIVE, deadline=5)
+    client.rpush(wire.reply_key(ticket.rq.id), wire.pack_outcome({"n": 1}))
+    assert queue._wait(ticket, until=time.monotonic()) == {"n": 1}
+    assert not client.keys("rq:job:*")
+
+
 def test_a_job_whose_caller_died_expires_by_itself(url: str, client: redis.Redis, start_worker: StartWorker) -> None:
     queue = RedisQueue(url)
     queue._submit(Job("echo", {"n": "nobody waits"}), Priority.INTERACTIVE, deadline=0.5)

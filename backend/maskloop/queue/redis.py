@@ -17,7 +17,7 @@ from rq.job import Job as RqJob
 from rq.serializers import JSONSerializer
 
 from maskloop.queue import wire
-from maskloop.queue.affinity import Workers
+from maskloop.queue.affinity import Workers, live_workers
 from maskloop.queue.job import Busy, Expired, Job, JobQueue, Priority, Result, Superseded
 from maskloop.queue.outage import Outage
 from maskloop.queue.wire import UNREACHABLE
@@ -198,13 +198,16 @@ class RedisQueue(JobQueue):
                 self._move(keys=[ticket.queue.key, self._queue(ticket.priority.value).key], args=[ticket.rq.id])
                 prefers = False
         with self._redis.pipeline() as pipe:
+            pipe.lpop(key)
             for name in (ticket.queue.name, ticket.priority.value):
                 pipe.lrem(self._queue(name).key, 1, ticket.rq.id)
             pipe.delete(ticket.rq.key)
             pipe.hdel(wire.PENDING, ticket.rq.id)
             if ticket.job.group is not None:
                 pipe.hdel(wire.group_key(ticket.job.group), ticket.rq.id)
-            pipe.execute()
+            reply = pipe.execute()[0]
+        if reply is not None:
+            return wire.unpack_outcome(reply)
         why = self.ready() or "the workers are busy, or the model is too slow for this machine"
         raise Expired(f"no answer in time: {why}")
 
@@ -213,7 +216,7 @@ class RedisQueue(JobQueue):
         if ticket.priority is not Priority.BATCH:
             return False
         status, worker = self._redis.hmget(ticket.rq.key, "status", "worker_name")
-        return status == b"started" and worker is not None and wire.as_text(worker) in self._workers.ready()
+        return status == b"started" and worker is not None and wire.as_text(worker) in live_workers(self._redis)
 
     @contextlib.contextmanager
     def _reaching(self) -> Iterator[None]:
