@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 from maskloop.ledger import Ledger
 
@@ -52,8 +53,50 @@ def test_what_is_done_can_be_asked_for_again_and_a_retry_stays_open(ledger: Ledg
     ledger.finish_item(again.id, "a")
     assert ledger.batches(open_only=True) == []
     batch = ledger.create_batch(1, "v1", items(1))
-    assert ledger.claim_item("a", batch=batch) is not None
+    assert ledger.claim_item("a", batches=["another"]) is None
+    assert ledger.claim_item("a", batches=[batch]) is not None
     assert ledger.progress("unknown") is None
+
+
+def test_what_is_asked_for_again_counts_in_both_batches(ledger: Ledger) -> None:
+    old = ledger.create_batch(1, "v1", items(1, 2))
+    done, failed = ledger.claim_items("a", 2)
+    ledger.finish_item(done.id, "a")
+    ledger.fail_item(failed.id, "a", "no such image")
+    new = ledger.create_batch(1, "v1", items(1, 2))
+    found = {p.batch: (p.total, p.waiting, p.done, p.failed) for p in ledger.batches()}
+    assert found == {old: (2, 0, 1, 1), new: (2, 2, 0, 0)}
+    ledger.finish_items([item.id for item in ledger.claim_items("a", 2)], "a")
+    third = ledger.create_batch(1, "v1", items(2))
+    assert [p.done for p in map(ledger.progress, (old, new, third)) if p] == [1, 2, 0]
+    assert ledger.tasks_by_state() == {"waiting": 1, "running": 0, "done": 3, "failed": 1}
+
+
+def test_a_request_for_tasks_that_are_all_under_way_is_no_batch(ledger: Ledger) -> None:
+    """It would have no tasks and look finished at once."""
+    old = ledger.create_batch(1, "v1", items(1, 2))
+    ledger.answer_items([item.id for item in ledger.claim_items("a", 1)], "a")
+    assert ledger.progress(ledger.create_batch(1, "v1", items(1, 2))) is None
+    assert [(p.batch, p.waiting, p.running) for p in ledger.batches()] == [(old, 1, 1)]
+
+
+def test_an_answer_of_a_silent_process_is_told_from_work_that_it_left(ledger: Ledger) -> None:
+    ledger.create_batch(1, "v1", items(1, 2, 3))
+    first, second, _ = ledger.claim_items("dead", 3, lease_seconds=-1)
+    assert ledger.answer_items([first.id], "dead", -1) == {first.id}
+    assert ledger.answer_items([second.id], "another") == set()
+    assert [item.answered for item in ledger.claim_items("alive", 3)] == [True, False, False]
+    assert ledger.extend_items([first.id], "dead") == set()
+
+
+def test_what_nobody_holds_is_given_up_by_batch_or_by_age(ledger: Ledger) -> None:
+    batch = ledger.create_batch(1, "v1", items(1, 2))
+    old = ledger.create_batch(1, "v1", items(3))
+    ledger.claim_item("a")
+    assert ledger.give_up("too late", batch=batch) == 1
+    assert ledger.give_up("too late", created_before=time.time() - 60) == 0
+    assert ledger.give_up("too late", created_before=time.time() + 60) == 1
+    assert [(p.running, p.failed) for p in map(ledger.progress, (batch, old)) if p] == [(1, 1), (0, 1)]
 
 
 def test_an_old_batch_is_known_behind_many_newer_ones(ledger: Ledger) -> None:

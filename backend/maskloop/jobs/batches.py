@@ -11,12 +11,13 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from maskloop.jobs.asking import Asking, Entry
+from maskloop.jobs.delivery import CALL_SECONDS, PAUSE_SECONDS, TOO_LATE, Delivery
 from maskloop.jobs.preannotate import PreannotateRequest, plan
 from maskloop.jobs.unconfirmed import Unconfirmed
-from maskloop.labelstudio.client import LabelStudioClient, LabelStudioError, Missing, Refused, Unreachable
+from maskloop.labelstudio.client import LabelStudioClient
 from maskloop.labelstudio.requests import PredictRequest
 from maskloop.ledger import BatchItem, Ledger
-from maskloop.queue.job import Busy, Expired, Job, JobError, JobQueue, Priority, Result
+from maskloop.queue.job import JobQueue
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +25,7 @@ WINDOW = 4
 """Tasks of batches that one web process has under way at once."""
 LEASE_SECONDS = 30.0
 """A task whose process is silent for this long is taken over by another."""
-CALL_SECONDS = 120.0
-PAUSE_SECONDS = 2.0
 IDLE_SECONDS = 5.0
-ATTEMPTS = 3
 LOOK_SECONDS = 2.0
 ONE_TASK_SECONDS = 10.0
 """Somebody opens a task and waits: one task is answered within this."""
@@ -57,7 +55,6 @@ class Batches:
         live: Callable[[str], Collection[str]] = lambda version: (),
     ) -> None:
         self._live = live
-        self._queue = queue
         self._ledger = ledger
         self._client = client
         self._deadline = deadline
@@ -68,9 +65,14 @@ class Batches:
         self._lock = threading.Lock()
         self._wake = threading.Semaphore(0)
         self._over = threading.Event()
+        self._delivery = Delivery(
+            queue, ledger, client, self._unconfirmed, self._owner, self._asking_for, self._over, LEASE_SECONDS
+        )
         self._window = window
         self._threads = [threading.Thread(target=self._run, name=f"batch-{n}", daemon=True) for n in range(window)]
-        self._threads.append(threading.Thread(target=self._keep, name="batch-lease", daemon=True))
+        # Claims are renewed by a thread that never waits for Label Studio, which may be slower than they last.
+        self._threads.append(threading.Thread(target=self._again, args=(self._renew,), name="batch-lease", daemon=True))
+        self._threads.append(threading.Thread(target=self._again, args=(self._look,), name="batch-look", daemon=True))
         for thread in self._threads:
             thread.start()
 
@@ -119,9 +121,12 @@ class Batches:
         done = asking.close()
         if len(done) < count:
             log.info("batch %s: %d of %d tasks go on in the background", batch, count - len(done), count)
-        stored = [(item, entry) for item, entry in done.values() if entry is not None]
-        self._give([item for item, _ in stored])
-        return {item.task: entry for item, entry in stored}
+        order = [asked.task for asked in plans if asked.task in done]  # as Label Studio will store them
+        stored = [(item, entry) for item, entry in map(done.__getitem__, order) if entry is not None]
+        given = self._give([item for item, _ in stored])
+        if self._client is None:
+            self._give_up(batch=batch)
+        return {item.task: entry for item, entry in stored if item.id in given}
 
     def _wait(self, batch: str, asking: Asking, until: float) -> int:
         """Until all tasks of a batch are done, or the time is up; how many there are."""
@@ -140,16 +145,19 @@ class Batches:
         progress = self._ledger.progress(batch)
         return progress is None or progress.waiting + progress.running <= len(asking.entries)
 
-    def _give(self, items: list[BatchItem]) -> None:
-        """These went into the answer: watch that Label Studio stores them."""
-        with self._lock:  # the lease that they get is longer than the one of what is held
+    def _give(self, items: list[BatchItem]) -> set[int]:
+        """These are about to go into the answer: watch that Label Studio stores them. The ids of those that may go."""
+        with self._lock:
             self._held.difference_update(item.id for item in items)
-            self._unconfirmed.expect(items, LEASE_SECONDS)
+        given = self._unconfirmed.expect(items, LEASE_SECONDS)
+        if len(given) < len(items):
+            log.warning("%d tasks were taken over by another process meanwhile", len(items) - len(given))
+        return given
 
     def _run(self) -> None:
         while not self._over.is_set():
             try:
-                item = self._ledger.claim_item(self._owner, LEASE_SECONDS)
+                item = self._claim()
                 if item is None:
                     self._wake.acquire(timeout=IDLE_SECONDS)
                     continue
@@ -158,84 +166,53 @@ class Batches:
                 log.exception("a task of a batch is done later")
                 self._over.wait(PAUSE_SECONDS)
 
+    def _claim(self) -> BatchItem | None:
+        """The next task. Without a client only one of a request that waits here: any other could not be stored."""
+        if self._client is not None:
+            return self._ledger.claim_item(self._owner, LEASE_SECONDS)
+        with self._lock:
+            mine = list(self._asking)
+        return self._ledger.claim_item(self._owner, LEASE_SECONDS, mine) if mine else None
+
     def _hold(self, item: BatchItem) -> None:
         """Do one task and keep its claim alive meanwhile."""
         answered = False
         with self._lock:
+            if item.id in self._held:  # its claim lapsed and came back here: it is being done
+                return
             self._held.add(item.id)
         try:
-            answered = self._process(item)
+            answered = self._delivery.do(item)
         finally:
             if not answered:
                 with self._lock:
                     self._held.discard(item.id)
 
-    def _process(self, item: BatchItem) -> bool:
-        """Do one task; True when it went into an answer and stays claimed."""
-        try:
-            if item.attempt > 1 and self._unconfirmed.stored(item):
-                self._ledger.finish_item(item.id, self._owner)
-                self._count(item)
-                return False
-            payload = json.loads(item.payload)
-            job = Job("preannotate", payload, affinity=payload["url"])
-            entry = self._queue.call(job, CALL_SECONDS, Priority.BATCH)
-            asking = self._asking_for(item)
-            if asking and asking.take(item, entry):
-                return True
-            self._push(item, entry)
-        except (Busy, Expired) as error:
-            self._later(item, str(error))
-        except Missing:
-            self._fail(item, "the task is no longer in Label Studio", retry=False)
-        except Refused as error:
-            self._fail(item, str(error), retry=False)
-        except Unreachable as error:
-            self._later(item, str(error))
-        except (LabelStudioError, JobError) as error:
-            self._fail(item, str(error), retry=item.attempt < ATTEMPTS)
-        return False
-
     def _asking_for(self, item: BatchItem) -> Asking | None:
         with self._lock:
             return self._asking.get(item.batch)
 
-    def _push(self, item: BatchItem, entry: Result) -> None:
-        if self._client is None:
-            self._fail(
-                item,
-                "it was not done in time for the answer, and without LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY it "
-                "cannot be pushed; retrieve predictions again",
-                retry=False,
-            )
-            return
-        self._client.push_prediction(item.task, entry["result"], entry["score"], entry["model_version"])
-        self._ledger.finish_item(item.id, self._owner)
-
-    def _later(self, item: BatchItem, why: str) -> None:
-        log.info("task %d is done later: %s", item.task, why)
-        self._ledger.fail_item(item.id, self._owner, why, retry=True)
-        self._over.wait(PAUSE_SECONDS)
-
-    def _fail(self, item: BatchItem, why: str, retry: bool) -> None:
-        log.warning("task %d: %s", item.task, why)
-        self._ledger.fail_item(item.id, self._owner, why, retry=retry)
-        if not retry:
-            self._count(item)
-
-    def _count(self, item: BatchItem) -> None:
-        """Nothing more is to come for this task."""
-        asking = self._asking_for(item)
-        if asking:
-            asking.take(item, None)
-
-    def _keep(self) -> None:
-        """Keep claims alive, and see what of the last answers Label Studio has stored."""
+    def _again(self, work: Callable[[], None]) -> None:
         while not self._over.wait(LEASE_SECONDS / 6):
             try:
-                with self._lock:
-                    if self._held:
-                        self._ledger.extend_items(list(self._held), self._owner, LEASE_SECONDS)
-                self._unconfirmed.look(self._over)
+                work()
             except Exception:
                 log.exception("batches are looked after later")
+
+    def _renew(self) -> None:
+        """Keep claims alive."""
+        with self._lock:
+            held = list(self._held)
+        if held:
+            self._ledger.extend_items(held, self._owner, LEASE_SECONDS)
+        self._unconfirmed.renew(LEASE_SECONDS)
+
+    def _look(self) -> None:
+        """See what of the last answers Label Studio has stored. Without a client: what nobody waits for any more."""
+        self._unconfirmed.look(self._over)
+        if self._client is None:
+            self._give_up(created_before=time.time() - self._deadline - LEASE_SECONDS)
+
+    def _give_up(self, batch: str | None = None, created_before: float | None = None) -> None:
+        if count := self._ledger.give_up(TOO_LATE, batch, created_before):
+            log.warning("%d tasks: %s", count, TOO_LATE)

@@ -4,66 +4,75 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from maskloop.ledger.facts import BatchItem, BatchProgress
 from maskloop.ledger.store import Store
 from maskloop.ledger.tables import BatchItemRow, BatchRow
 
+CLAIMED = ("running", "answered")
+"""States of an item that somebody holds: it is being done, or went into an answer that is not seen stored yet."""
+OPEN = ("waiting", *CLAIMED)
+
 
 class Batches(Store):
     def create_batch(self, project: int, version: str, items: Iterable[tuple[int, str, str]]) -> str:
         """Queue tasks for a version: ``items`` are (task, prompt digest, payload as JSON text).
 
-        A task that already waits or runs for this version and prompt stays with its older batch; one that
-        was done or failed before is done again, because somebody asked again. The id of the new batch.
+        A task that is under way for this version and prompt stays with its older batch and counts there only; if
+        all are, there is no new batch. One that was done or failed before is done again, because somebody asked
+        again, and counts in both. The id of the new batch.
         """
-        batch, wanted = uuid.uuid4().hex[:12], list(items)
+        batch, wanted = uuid.uuid4().hex[:12], {(task, prompt): payload for task, prompt, payload in items}
 
         def work(session: Session) -> str:
-            session.add(BatchRow(id=batch, project=project, version=version, created_at=time.time()))
             query = select(BatchItemRow).filter_by(project=project, version=version).with_for_update()
-            known = {(row.task, row.prompt): row for row in session.scalars(query)}
-            for task, prompt, payload in wanted:
-                row = known.get((task, prompt))
-                if row is None:
-                    row = BatchItemRow(project=project, task=task, version=version, prompt=prompt)
-                    known[task, prompt] = row
-                    session.add(row)
-                elif row.state in ("waiting", "running"):
-                    continue
-                row.batch, row.payload, row.state = batch, payload, "waiting"
-                row.owner, row.lease_until, row.attempt, row.error = None, None, 0, ""
+            known = [row for row in session.scalars(query) if (row.task, row.prompt) in wanted]
+            under_way = {(row.task, row.prompt) for row in known if row.state in OPEN}
+            for row in known:
+                if row.state not in OPEN:
+                    row.prompt = f"{row.prompt} in {row.batch}"  # it steps aside, but is still its batch's
+            session.flush()
+            new = [(*key, payload) for key, payload in wanted.items() if key not in under_way]
+            if new:
+                session.add(BatchRow(id=batch, project=project, version=version, created_at=time.time()))
+            for task, prompt, payload in new:
+                common = {"project": project, "version": version, "task": task, "prompt": prompt, "payload": payload}
+                session.add(BatchItemRow(batch=batch, state="waiting", attempt=0, error="", **common))
             return batch
 
         return self._write(work)
 
-    def claim_item(self, owner: str, lease_seconds: float = 60.0, batch: str | None = None) -> BatchItem | None:
+    def claim_item(
+        self, owner: str, lease_seconds: float = 60.0, batches: Collection[str] | None = None
+    ) -> BatchItem | None:
         """Take the oldest open item, or one whose worker's lease ran out; None if there is none."""
-        found = self.claim_items(owner, 1, lease_seconds, batch)
+        found = self.claim_items(owner, 1, lease_seconds, batches)
         return found[0] if found else None
 
     def claim_items(
-        self, owner: str, most: int, lease_seconds: float = 60.0, batch: str | None = None
+        self, owner: str, most: int, lease_seconds: float = 60.0, batches: Collection[str] | None = None
     ) -> list[BatchItem]:
-        """Take up to ``most`` open items at once."""
+        """Take up to ``most`` open items at once, of these ``batches`` (None: of all)."""
         now = time.time()
-        orphan = (BatchItemRow.state == "running") & (BatchItemRow.lease_until < now)
-        query = select(BatchItemRow).where(or_(BatchItemRow.state == "waiting", orphan))
+        query = select(BatchItemRow).where(_free(now))
         query = query.order_by(BatchItemRow.id).limit(most).with_for_update(skip_locked=True)
-        if batch is not None:
-            query = query.where(BatchItemRow.batch == batch)
+        if batches is not None:
+            query = query.where(BatchItemRow.batch.in_(batches))
 
         def work(session: Session) -> list[BatchItem]:
-            rows = list(session.scalars(query))
-            for row in rows:
+            items = []
+            for row in session.scalars(query):
+                answered = row.state == "answered"
                 row.state, row.owner, row.lease_until = "running", owner, now + lease_seconds
                 row.attempt += 1
-            session.flush()
-            return [_item(row) for row in rows]
+                items.append(replace(_item(row), answered=answered))
+            return items
 
         return self._write(work)
 
@@ -76,20 +85,45 @@ class Batches(Store):
         return self._close_item(item, owner, state="waiting" if retry else "failed", error=error)
 
     def _close_item(self, item: int, owner: str, state: str, error: str) -> bool:
-        change = update(BatchItemRow).filter_by(id=item, owner=owner, state="running")
-        change = change.values(state=state, error=error, owner=None, lease_until=None)
-        return self._write(lambda session: int(getattr(session.execute(change), "rowcount", 0)) == 1)
+        return bool(self._change([item], owner, state=state, error=error, owner=None, lease_until=None))
 
-    def extend_items(self, items: Sequence[int], owner: str, lease_seconds: float = 60.0) -> None:
-        """Keep claimed items a while longer."""
-        change = update(BatchItemRow).filter_by(owner=owner, state="running").where(BatchItemRow.id.in_(items))
-        self._write(lambda session: session.execute(change.values(lease_until=time.time() + lease_seconds)))
+    def extend_items(self, items: Sequence[int], owner: str, lease_seconds: float = 60.0) -> set[int]:
+        """Keep claimed items a while longer; those that are still the owner's."""
+        return self._change(items, owner, lease_until=time.time() + lease_seconds)
 
-    def finish_items(self, items: Sequence[int], owner: str) -> None:
-        """Claimed items are done, all at once."""
-        change = update(BatchItemRow).filter_by(owner=owner, state="running").where(BatchItemRow.id.in_(items))
-        change = change.values(state="done", error="", owner=None, lease_until=None)
-        self._write(lambda session: session.execute(change))
+    def answer_items(self, items: Sequence[int], owner: str, lease_seconds: float = 60.0) -> set[int]:
+        """Claimed items go into an answer and stay claimed until they are seen stored; those still the owner's."""
+        return self._change(items, owner, state="answered", lease_until=time.time() + lease_seconds)
+
+    def finish_items(self, items: Sequence[int], owner: str) -> set[int]:
+        """Claimed items are done, all at once; those that were still the owner's."""
+        return self._change(items, owner, state="done", error="", owner=None, lease_until=None)
+
+    def _change(self, items: Sequence[int], holder: str, **values: Any) -> set[int]:
+        """Change those of some items that ``holder`` still holds; their ids."""
+        change = update(BatchItemRow).where(BatchItemRow.owner == holder, BatchItemRow.state.in_(CLAIMED))
+        change = change.where(BatchItemRow.id.in_(items)).values(**values)
+        query = change.returning(BatchItemRow.id).execution_options(synchronize_session=False)
+        return self._write(lambda session: set(session.scalars(query)))
+
+    def give_up(self, why: str, batch: str | None = None, created_before: float | None = None) -> int:
+        """Fail what nobody holds of a batch, or of all that are older than a time (epoch seconds); how many items."""
+        change = update(BatchItemRow).where(_free(time.time()))
+        if batch is not None:
+            change = change.where(BatchItemRow.batch == batch)
+        if created_before is not None:
+            old = select(BatchRow.id).where(BatchRow.created_at < created_before)
+            change = change.where(BatchItemRow.batch.in_(old))
+        change = change.values(state="failed", error=why, owner=None, lease_until=None)
+        query = change.returning(BatchItemRow.id).execution_options(synchronize_session=False)
+        return self._write(lambda session: len(session.scalars(query).all()))
+
+    def tasks_by_state(self) -> dict[str, int]:
+        """How many tasks of all batches there ever were are waiting, running, done and failed."""
+        query = select(BatchItemRow.state, func.count()).group_by(BatchItemRow.state)
+        counts = dict(self._read(lambda session: [(state, count) for state, count in session.execute(query)]))
+        counts["running"] = counts.get("running", 0) + counts.pop("answered", 0)
+        return {state: counts.get(state, 0) for state in ("waiting", "running", "done", "failed")}
 
     def progress(self, batch: str) -> BatchProgress | None:
         """How far a batch is, None if there is no such batch."""
@@ -104,7 +138,7 @@ class Batches(Store):
         """Batches, newest first."""
         query = select(BatchRow).order_by(BatchRow.created_at.desc()).limit(limit)
         if open_only:
-            unfinished = select(BatchItemRow.batch).where(BatchItemRow.state.in_(("waiting", "running")))
+            unfinished = select(BatchItemRow.batch).where(BatchItemRow.state.in_(OPEN))
             query = query.where(BatchRow.id.in_(unfinished))
 
         def work(session: Session) -> list[BatchProgress]:
@@ -113,6 +147,11 @@ class Batches(Store):
             return [_progress(row, counts[row.id]) for row in rows]
 
         return self._read(work)
+
+
+def _free(now: float) -> ColumnElement[bool]:
+    """Nobody holds it: it waits, or whoever held it has been silent for too long."""
+    return or_(BatchItemRow.state == "waiting", BatchItemRow.state.in_(CLAIMED) & (BatchItemRow.lease_until < now))
 
 
 def _counts(session: Session, batches: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -135,7 +174,7 @@ def _progress(row: BatchRow, counts: dict[str, int]) -> BatchProgress:
         version=row.version,
         created_at=row.created_at,
         waiting=counts.get("waiting", 0),
-        running=counts.get("running", 0),
+        running=sum(counts.get(state, 0) for state in CLAIMED),
         done=counts.get("done", 0),
         failed=counts.get("failed", 0),
     )

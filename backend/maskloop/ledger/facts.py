@@ -132,7 +132,10 @@ class Signal(Enum):
 
 @dataclass(frozen=True)
 class BatchItem:
-    """One task of a batch, claimed by a worker; ``payload`` is the plain JSON it was queued with."""
+    """One task of a batch, claimed by a worker; ``payload`` is the plain JSON it was queued with.
+
+    ``answered``: a process that is silent since put it into an answer; Label Studio may be storing it.
+    """
 
     id: int
     batch: str
@@ -142,6 +145,7 @@ class BatchItem:
     prompt: str
     payload: str
     attempt: int
+    answered: bool = False
 
 
 @dataclass(frozen=True)
