@@ -83,8 +83,10 @@ def test_a_training_can_be_asked_for_and_followed(client: FlaskClient) -> None:
     assert status is not None
     assert status["status"] == "waiting"
     assert client.get(f"/job_status?job={answer['job']}").json == status
-    for odd in ("training-99999", "training-²", "training-"):
-        assert client.get(f"/job_status?job={odd}").status_code == 400
+    for odd in ("training-99999", "training-²", "training-", "0123456789ab"):
+        unknown = client.get(f"/job_status?job={odd}")
+        assert unknown.status_code == 404
+        assert odd in (unknown.json or {})["error"]
     for odd in ({}, {"project": "²"}, {"project": [3]}):
         assert client.post("/train", json=odd).status_code == 400
     assert client.get("/job_status").status_code == 400

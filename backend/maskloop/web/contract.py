@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify, request
+from werkzeug.exceptions import NotFound
 
 from maskloop import __version__
 from maskloop.labelstudio.requests import BadRequest, parse_setup, project_id
@@ -70,7 +71,7 @@ def routes(services: Services) -> Blueprint:
                 )
         batch = services.ledger.progress(job)
         if batch is None:
-            raise ClientError(f"There is no job {job!r}.")
+            raise NotFound(f"There is no job {job!r}.")
         state = "done" if batch.finished else "running"
         return jsonify({"job": job, "status": state, "total": batch.total, "done": batch.done, "failed": batch.failed})
 
