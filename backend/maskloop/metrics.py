@@ -1,47 +1,80 @@
-"""What MaskLoop counts. Safe with several processes: set PROMETHEUS_MULTIPROC_DIR, or scrape each one."""
+"""What MaskLoop counts. Scrape each process, or let those of one machine share PROMETHEUS_MULTIPROC_DIR."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from prometheus_client import (
     REGISTRY,
     CollectorRegistry,
     Counter,
-    Gauge,
     Histogram,
     generate_latest,
     multiprocess,
 )
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.samples import Sample
 
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.3, 2.5, 5, 10, 20, 40)
 IOU = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 CLICKS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20)
 
 REQUESTS = Counter("maskloop_requests_total", "HTTP requests.", ["route", "status"])
-ANSWERS = Counter("maskloop_answers_total", "Masks answered, by prompt kind and model version.", ["kind", "version"])
-FAILURES = Counter("maskloop_failures_total", "Prompts without a mask, by cause.", ["cause"])
+BATCH = "batch"
+"""The kind of a task of a batch; the others are what an annotator did."""
+
+ANSWERS = Counter(
+    "maskloop_answers_total", "Prompts and tasks of batches answered, by kind and model version.", ["kind", "version"]
+)
+FAILURES = Counter("maskloop_failures_total", "Prompts and tasks of batches without a mask, by cause.", ["cause"])
 STAGES = Histogram(
     "maskloop_stage_seconds",
-    "Time of one prompt: waiting, image, encode, decode, rle, total.",
+    "Time of one prompt or task of a batch: waiting, image, encode, decode, rle, total.",
     ["stage", "kind"],
     buckets=SECONDS,
 )
 EMBEDDINGS = Counter(
-    "maskloop_embeddings_total", "Where an embedding came from: ram, disk, shared or encode.", ["tier"]
+    "maskloop_embeddings_total", "Where an embedding came from: a cache (memory, disk or Redis) or encode.", ["tier"]
 )
-DEPTH = Gauge("maskloop_queue_depth", "Waiting jobs by lane.", ["lane"], multiprocess_mode="mostrecent")
-AGE = Gauge(
-    "maskloop_queue_age_seconds", "Age of the oldest waiting job by lane.", ["lane"], multiprocess_mode="mostrecent"
-)
-BATCH = Gauge("maskloop_batch_tasks", "Tasks of running batches by state.", ["state"], multiprocess_mode="mostrecent")
 CLICKS_PER_MASK = Histogram("maskloop_clicks_per_mask", "Clicks an accepted mask took.", ["project"], buckets=CLICKS)
 SUBMISSION_IOU = Histogram(
     "maskloop_submission_iou", "IoU of the last predicted mask with the submitted one.", ["project"], buckets=IOU
 )
 SUBMISSIONS = Counter("maskloop_submissions_total", "Submissions recorded.", ["project"])
-PROMOTIONS = Counter("maskloop_promotions_total", "Versions promoted or rolled back.", ["project", "kind"])
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """What is so at the moment, whichever process tells it: read anew for each scrape, so it is never stale.
+
+    ``depths`` and ``ages`` (seconds) are those of the lanes, empty while Redis is away. ``tasks`` are those of all
+    batches by state, ``promotions`` are counted by project and by whom.
+    """
+
+    depths: Mapping[str, int] = field(default_factory=dict)
+    ages: Mapping[str, float] = field(default_factory=dict)
+    tasks: Mapping[str, int] = field(default_factory=dict)
+    promotions: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+    def collect(self) -> Iterator[Metric]:
+        """As prometheus-client asks a collector."""
+        depth = GaugeMetricFamily("maskloop_queue_depth", "Waiting jobs by lane.", labels=["lane"])
+        age = GaugeMetricFamily("maskloop_queue_age_seconds", "Age of the oldest waiting job by lane.", labels=["lane"])
+        tasks = GaugeMetricFamily("maskloop_batch_tasks", "Tasks of batches under way by state.", labels=["state"])
+        ended = CounterMetricFamily("maskloop_batch_tasks_ended", "Tasks of batches that ended.", labels=["state"])
+        promotions = CounterMetricFamily(
+            "maskloop_promotions", "Versions promoted or rolled back.", labels=["project", "kind"]
+        )
+        for family, values in ((depth, self.depths), (age, self.ages)):
+            for lane, value in values.items():
+                family.add_metric([lane], value)
+        for state, count in self.tasks.items():
+            (ended if state in ("done", "failed") else tasks).add_metric([state], count)
+        for labels, count in self.promotions.items():
+            promotions.add_metric(labels, count)
+        yield from (depth, age, tasks, ended, promotions)
 
 
 def observe_stages(kind: str, seconds: dict[str, float]) -> None:
@@ -51,44 +84,48 @@ def observe_stages(kind: str, seconds: dict[str, float]) -> None:
 
 
 def requests_of(route: str) -> int:
-    """How many requests of a route this process has answered."""
-    samples = (sample for metric in REQUESTS.collect() for sample in metric.samples)
-    return sum(int(s.value) for s in samples if s.name.endswith("_total") and s.labels["route"] == route)
+    """How many requests of a route were answered."""
+    samples = (sample for sample in _samples(REQUESTS) if sample.name.endswith("_total"))
+    return sum(int(sample.value) for sample in samples if sample.labels["route"] == route)
 
 
-def set_depths(depths: dict[str, int]) -> None:
-    for lane, depth in depths.items():
-        DEPTH.labels(lane).set(depth)
-
-
-def set_ages(ages: dict[str, float]) -> None:
-    for lane, age in ages.items():
-        AGE.labels(lane).set(age)
-
-
-def set_batches(waiting: int, running: int, done: int, failed: int) -> None:
-    for state, count in (("waiting", waiting), ("running", running), ("done", done), ("failed", failed)):
-        BATCH.labels(state).set(count)
-
-
-def text() -> bytes:
+def text(snapshot: Snapshot) -> bytes:
     """Everything in Prometheus' text format."""
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return generate_latest(registry)
-    return generate_latest(REGISTRY)
+    now = CollectorRegistry()
+    now.register(snapshot)
+    return generate_latest(_registry()) + generate_latest(now)
 
 
-def quantiles(histogram: Histogram, labels: dict[str, str], wanted: Iterable[float]) -> list[float | None]:
-    """Upper bucket bounds at the wanted quantiles, None without samples; for the status page."""
+def shared() -> bool:
+    """Whether the processes of this machine count together."""
+    return "PROMETHEUS_MULTIPROC_DIR" in os.environ
+
+
+def quantiles(
+    histogram: Histogram, which: Callable[[Mapping[str, str]], bool], wanted: Iterable[float]
+) -> list[float | None]:
+    """Upper bucket bounds at the wanted quantiles of the series whose labels fit, None without samples."""
     buckets: dict[float, float] = {}
-    for metric in histogram.collect():
-        for sample in metric.samples:
-            if sample.name.endswith("_bucket") and all(sample.labels.get(k) == v for k, v in labels.items()):
-                bound = float(sample.labels["le"])
-                buckets[bound] = buckets.get(bound, 0.0) + sample.value
+    for sample in _samples(histogram):
+        if sample.name.endswith("_bucket") and which(sample.labels):
+            bound = float(sample.labels["le"])
+            buckets[bound] = buckets.get(bound, 0.0) + sample.value
     total = buckets.get(float("inf"), 0.0)
     if not total:
         return [None for _ in wanted]
     return [next(bound for bound in sorted(buckets) if buckets[bound] >= q * total) for q in wanted]
+
+
+def _registry() -> CollectorRegistry:
+    """What this process counted or, where they share a folder, all of them."""
+    if not shared():
+        return REGISTRY
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return registry
+
+
+def _samples(metric: Counter | Histogram) -> Iterator[Sample]:
+    (own,) = metric.collect()
+    families = _registry().collect() if shared() else [own]
+    return (sample for family in families if family.name == own.name for sample in family.samples)

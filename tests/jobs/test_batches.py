@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import text
 
 from maskloop.jobs import batches as module
@@ -36,6 +37,7 @@ class Work:
         self.stop_after: int | None = None
         self.bad: set[int] = set()
         self.unlucky: set[int] = set()
+        self.about: dict[str, Any] = {}
 
     def __call__(self, payloads: Sequence[dict[str, Any]]) -> list[dict[str, Any] | Exception]:
         (payload,) = payloads
@@ -47,7 +49,8 @@ class Work:
         if task in self.bad or task in self.unlucky:
             self.unlucky.discard(task)
             return [JobError("the image is not reachable")]
-        return [{"model_version": payload["version"], "score": 0.9, "result": [{"id": f"mask of {task}"}]}]
+        answer = {"model_version": payload["version"], "score": 0.9, "result": [{"id": f"mask of {task}"}]}
+        return [{**answer, **self.about}]
 
 
 @pytest.fixture
@@ -300,6 +303,25 @@ def test_what_nobody_waits_for_any_more_is_given_up_without_a_token(
     start(deadline=0.1)
     wait_for(lambda: ledger.batches()[0].failed == 2)
     assert work.ran == []
+
+
+def test_a_batch_is_counted_as_clicks_are(start: Start, work: Work) -> None:
+    work.bad, version = {2}, "counted-1"
+    work.about = {"seconds": {"decode": 0.01, "total": 0.02}, "tier": "a tier of this test"}
+    failed = REGISTRY.get_sample_value("maskloop_failures_total", {"cause": "failed"}) or 0
+    stages = {stage: stage_count(stage) for stage in ("waiting", "decode", "total")}
+    good, bad = start().answer(request(1, 2), version)
+    assert (set(good), bad) == ({"model_version", "score", "result"}, [])
+    answers = {"kind": "batch", "version": version}
+    assert REGISTRY.get_sample_value("maskloop_answers_total", answers) == 1
+    assert REGISTRY.get_sample_value("maskloop_failures_total", {"cause": "failed"}) == failed + 1
+    assert REGISTRY.get_sample_value("maskloop_embeddings_total", {"tier": "a tier of this test"}) == 1
+    assert {stage: stage_count(stage) - before for stage, before in stages.items()} == dict.fromkeys(stages, 1)
+
+
+def stage_count(stage: str) -> float:
+    labels = {"kind": "batch", "stage": stage}
+    return REGISTRY.get_sample_value("maskloop_stage_seconds_count", labels) or 0.0
 
 
 def wait_for(met: Callable[[], bool]) -> None:

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from maskloop import metrics
 from maskloop.ledger import TrainingState
-from maskloop.web.services import Services
+from maskloop.settings import Settings
+from maskloop.web.app import create_app
+from maskloop.web.services import Services, scaled_out
 from maskloop.web.status import duration
+from tests.redis_server import RedisServer, needs_redis
 from tests.web.conftest import point, request_body
 
 Serve = Callable[..., tuple[FlaskClient, Services]]
@@ -81,3 +86,51 @@ def test_metrics_parse_and_count_requests(client: FlaskClient) -> None:
     assert {"maskloop_requests", "maskloop_stage_seconds", "maskloop_queue_depth"} <= set(families)
     routes = {sample.labels["route"] for sample in families["maskloop_requests"].samples}
     assert "/health" in routes
+
+
+def scraped(client: FlaskClient) -> dict[str, dict[str, float]]:
+    """The values of each series by name and the values of its labels, with commas between."""
+    families = text_string_to_metric_families(client.get("/metrics").get_data(as_text=True))
+    found: dict[str, dict[str, float]] = {}
+    for sample in (sample for family in families for sample in family.samples):
+        found.setdefault(sample.name, {})[",".join(sample.labels.values())] = sample.value
+    return found
+
+
+def test_metrics_count_batches_that_ended_and_promotions_wherever_they_were_made(serve: Serve) -> None:
+    client, services = serve()
+    services.ledger.record_project(5, "<View/>")
+    services.ledger.record_promotion(5, "v2", "v1", "gate")
+    services.ledger.create_batch(5, "v1", [(1, "a box", "{}"), (2, "a box", "{}")])
+    services.ledger.finish_items([item.id for item in services.ledger.claim_items("a worker", 1)], "a worker")
+    found = scraped(client)
+    assert found["maskloop_promotions_total"] == {"gate,5": 1}
+    assert found["maskloop_batch_tasks_ended_total"] == {"done": 1, "failed": 0}
+    assert found["maskloop_batch_tasks"] == {"waiting": 1, "running": 0}
+
+
+@needs_redis
+def test_depth_and_age_are_missing_while_redis_is_away(tmp_path: Path) -> None:
+    redis = RedisServer(tmp_path)
+    redis.start()
+    services = scaled_out(Settings(_env_file=None, model="watershed", data_dir=tmp_path / "data", redis_url=redis.url))
+    try:
+        client = create_app(services).test_client()
+        assert set(scraped(client)["maskloop_queue_depth"]) == {"interactive", "prepare", "batch"}
+        redis.kill()
+        found = scraped(client)
+        assert "maskloop_requests_total" in found
+        assert {"maskloop_queue_depth", "maskloop_queue_age_seconds"}.isdisjoint(found)
+        assert "Clicks that this web process answered." in client.get("/").get_data(as_text=True)
+    finally:
+        services.close()
+        redis.stop()
+
+
+def test_the_page_counts_clicks_and_no_tasks_of_batches(serve: Serve) -> None:
+    client, _ = serve()
+    client.post("/predict", json=request_body(point(40, 40)))
+    before = client.get("/status.json").json
+    for _ in range(50):
+        metrics.observe_stages(metrics.BATCH, {"total": 39.0})
+    assert (client.get("/status.json").json or {})["latency"] == (before or {})["latency"]

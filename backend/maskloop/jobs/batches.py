@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Collection
 from typing import Any
 
+from maskloop import metrics
 from maskloop.jobs.asking import Asking, Entry
 from maskloop.jobs.delivery import CALL_SECONDS, PAUSE_SECONDS, TOO_LATE, Delivery
 from maskloop.jobs.preannotate import PreannotateRequest, plan
@@ -216,3 +217,4 @@ class Batches:
     def _give_up(self, batch: str | None = None, created_before: float | None = None) -> None:
         if count := self._ledger.give_up(TOO_LATE, batch, created_before):
             log.warning("%d tasks: %s", count, TOO_LATE)
+            metrics.FAILURES.labels("too late").inc(count)

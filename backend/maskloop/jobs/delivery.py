@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable
 
+from maskloop import metrics
 from maskloop.jobs.asking import Asking
 from maskloop.jobs.unconfirmed import Unconfirmed
 from maskloop.labelstudio.client import LabelStudioClient, LabelStudioError, Missing, Refused, Unreachable
@@ -65,7 +67,9 @@ class Delivery:
                 return False
             payload = json.loads(item.payload)
             job = Job("preannotate", payload, affinity=payload["url"])
+            began = time.perf_counter()
             entry = self._queue.call(job, CALL_SECONDS, Priority.BATCH)
+            observe(entry, time.perf_counter() - began)
             asking = self._asking_for(item)
             if asking and asking.take(item, entry):
                 return True
@@ -73,18 +77,21 @@ class Delivery:
         except (Busy, Expired) as error:
             self._later(item, str(error))
         except Missing:
-            self._fail(item, "the task is no longer in Label Studio", retry=False)
+            self._fail(item, "the task is no longer in Label Studio", "deleted")
         except Refused as error:
-            self._fail(item, str(error), retry=False)
+            self._fail(item, str(error), "refused")
         except Unreachable as error:
             self._later(item, str(error))
         except (LabelStudioError, JobError) as error:
-            self._fail(item, str(error), retry=item.attempt < ATTEMPTS)
+            if item.attempt < ATTEMPTS:
+                self._again(item, str(error))
+            else:
+                self._fail(item, str(error), "failed")
         return False
 
     def _push(self, item: BatchItem, entry: Result) -> None:
         if self._client is None:
-            self._fail(item, TOO_LATE, retry=False)
+            self._fail(item, TOO_LATE, "too late")
             return
         if not self._ledger.extend_items([item.id], self._owner, self._lease):
             log.info("task %d was taken over by another process meanwhile", item.task)
@@ -93,18 +100,32 @@ class Delivery:
         self._ledger.finish_item(item.id, self._owner)
 
     def _later(self, item: BatchItem, why: str) -> None:
-        log.info("task %d is done later: %s", item.task, why)
-        self._ledger.fail_item(item.id, self._owner, why, retry=True)
+        self._again(item, why)
         self._over.wait(PAUSE_SECONDS)
 
-    def _fail(self, item: BatchItem, why: str, retry: bool) -> None:
+    def _again(self, item: BatchItem, why: str) -> None:
+        log.info("task %d is done later: %s", item.task, why)
+        self._ledger.fail_item(item.id, self._owner, why, retry=True)
+
+    def _fail(self, item: BatchItem, why: str, cause: str) -> None:
         log.warning("task %d: %s", item.task, why)
-        self._ledger.fail_item(item.id, self._owner, why, retry=retry)
-        if not retry:
-            self._count(item)
+        if self._ledger.fail_item(item.id, self._owner, why):
+            metrics.FAILURES.labels(cause).inc()
+        self._count(item)
 
     def _count(self, item: BatchItem) -> None:
         """Nothing more is to come for this task."""
         asking = self._asking_for(item)
         if asking:
             asking.take(item, None)
+
+
+def observe(entry: Result, elapsed: float) -> None:
+    """Count what a worker answered, and take out of it what it says about itself (one of an older release does not)."""
+    seconds, tier = entry.pop("seconds", {}), entry.pop("tier", "")
+    if "total" in seconds:
+        seconds["waiting"] = max(0.0, elapsed - seconds["total"])
+    metrics.observe_stages(metrics.BATCH, {**seconds, "total": elapsed})
+    metrics.ANSWERS.labels(metrics.BATCH, entry["model_version"]).inc()
+    if tier:
+        metrics.EMBEDDINGS.labels(tier).inc()

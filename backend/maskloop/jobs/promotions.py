@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 
-from maskloop import metrics
 from maskloop.labelstudio.client import LabelStudioClient
 from maskloop.labelstudio.connections import Connections
 from maskloop.labelstudio.records import LabelStudioError
@@ -33,7 +32,6 @@ def rollback(settings: Settings, ledger: Ledger, versions: Versions, project: in
 
 def _tell(settings: Settings, ledger: Ledger, project: int, version: str, previous: str, by: str) -> None:
     ledger.record_promotion(project, version, previous, by)
-    metrics.PROMOTIONS.labels(str(project), by).inc()
     log.info("project %d: %s is current (by %s), was %s", project, version, by, previous)
     key = settings.label_studio_api_key.get_secret_value()
     if settings.sync_model_version and settings.label_studio_url and key:

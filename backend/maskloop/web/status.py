@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, render_template, request
@@ -48,18 +51,22 @@ def routes(services: Services) -> Blueprint:
     @blueprint.get("/metrics")
     def prometheus() -> Response:
         """Prometheus' text format."""
-        try:
-            metrics.set_depths(services.queue.depths())
-            metrics.set_ages(services.queue.ages())
-        except JobError:
-            pass  # Redis is away: the other figures are still worth having
-        batches = services.ledger.batches(open_only=True)
-        metrics.set_batches(
-            *(sum(getattr(b, state) for b in batches) for state in ("waiting", "running", "done", "failed"))
-        )
-        return Response(metrics.text(), mimetype="text/plain; version=0.0.4")
+        return Response(metrics.text(snapshot(services)), mimetype="text/plain; version=0.0.4")
 
     return blueprint
+
+
+def snapshot(services: Services) -> metrics.Snapshot:
+    """What is so at the moment, for /metrics."""
+    depths, ages = {}, {}
+    with contextlib.suppress(JobError):  # Redis is away: the other figures are still worth having
+        depths, ages = services.queue.depths(), services.queue.ages()
+    promotions = Counter(
+        (str(project), promotion.by)
+        for project in known_projects(services)
+        for promotion in services.ledger.promotions(project)
+    )
+    return metrics.Snapshot(depths, ages, services.ledger.tasks_by_state(), promotions)
 
 
 def state(services: Services) -> dict[str, Any]:
@@ -79,6 +86,7 @@ def state(services: Services) -> dict[str, Any]:
         "train_after": services.settings.train_after if services.settings.train else None,
         "queue": queue,
         "latency": latency(),
+        "latency_of": "all web processes of this machine" if metrics.shared() else "this web process",
         "projects": [project_state(services, project) for project in known_projects(services)],
         "batches": [
             {"batch": b.batch, "project": b.project, "total": b.total, "done": b.done, "failed": b.failed}
@@ -91,7 +99,11 @@ def latency() -> list[dict[str, Any]]:
     """Median and 95th percentile of each stage of a click, in milliseconds (upper bucket bounds)."""
     rows = []
     for stage in ("waiting", "image", "encode", "decode", "rle", "total"):
-        median, high = metrics.quantiles(metrics.STAGES, {"stage": stage}, (0.5, 0.95))
+
+        def of_clicks(labels: Mapping[str, str], stage: str = stage) -> bool:
+            return labels["stage"] == stage and labels["kind"] != metrics.BATCH
+
+        median, high = metrics.quantiles(metrics.STAGES, of_clicks, (0.5, 0.95))
         if median is not None and high is not None:
             rows.append({"stage": stage, "p50_ms": 1000 * median, "p95_ms": 1000 * high})
     return rows
