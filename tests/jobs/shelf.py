@@ -21,6 +21,7 @@ class Shelf:
     stored: dict[int, list[str]] = field(default_factory=dict)
     pushed: list[int] = field(default_factory=list)
     answers: threading.Event = field(default_factory=threading.Event)
+    refuses: bool = False
 
     def store(self, *tasks: int, version: str = "v1") -> None:
         for task in tasks:
@@ -28,6 +29,9 @@ class Shelf:
 
     def handle(self, request: Handler) -> None:
         self.answers.wait(20)
+        if self.refuses:
+            reply(b"{}", 403, Content_Type="application/json")(request)
+            return
         if request.command == "POST":
             body = json.loads(request.body)
             self.pushed.append(body["task"])

@@ -124,3 +124,14 @@ def test_a_label_studio_that_cannot_be_asked_is_not_taken_for_one_that_has_nothi
     shelf.client.__dict__.pop("_sdk", None)
     watch.look(OVER)
     assert states(ledger) == (0, 1, 0)
+
+
+def test_a_token_that_is_refused_does_not_keep_tasks_for_ever(
+    ledger: Ledger, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "QUIET_SECONDS", 0.0)
+    (item,), shelf.refuses = claimed(ledger, 1), True
+    watch = Unconfirmed(ledger, shelf.client, "web")
+    watch.adopt(item, 30)
+    watch.look(OVER)
+    assert states(ledger) == (1, 0, 0)

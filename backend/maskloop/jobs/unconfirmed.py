@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from maskloop.labelstudio.client import LabelStudioClient, Missing, Unreachable
+from maskloop.labelstudio.client import LabelStudioClient, LabelStudioError, Missing, Unreachable
 from maskloop.ledger import BatchItem, Ledger
 
 log = logging.getLogger(__name__)
@@ -122,6 +122,9 @@ class Unconfirmed:
         except Unreachable:
             answer.news = time.monotonic()  # nobody knows: it may be busy storing
             raise
+        except LabelStudioError as error:  # whoever does the task again meets the same, and says so
+            log.warning("task %d: %s", item.task, error)
+            return False
 
     def _give_back(self, batch: str) -> None:
         with self._lock:
