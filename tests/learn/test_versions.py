@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from maskloop.learn.versions import VersionError, Versions
+from maskloop.learn.versions import Overtaken, VersionError, Versions
 
 BASE = "clicknet-0a1b2c3d"
 
@@ -89,6 +89,52 @@ def test_a_version_whose_folder_is_gone_is_not_served(versions: Versions, tmp_pa
     assert folder is not None
     folder.rename(tmp_path / "elsewhere")
     assert Versions(tmp_path, BASE).current(1) == first
+
+
+def test_a_folder_that_goes_while_it_serves_is_noticed_by_who_had_seen_it(versions: Versions, tmp_path: Path) -> None:
+    name = versions.publish(1, "1", fill())
+    versions.promote(1, name)
+    assert versions.current(1) == name
+    (tmp_path / "p1" / name).rename(tmp_path / "elsewhere")
+    assert versions.current(1) == BASE
+
+
+def test_a_pointer_of_garbage_is_none(versions: Versions, tmp_path: Path) -> None:
+    name = versions.publish(1, "1", fill())
+    versions.promote(1, name)
+    (tmp_path / "p1" / "current").write_bytes(b"\xff\xfe\n")
+    assert versions.current(1) == BASE
+    versions.promote(1, name)
+    assert versions.rollback(1) == BASE
+
+
+def test_a_change_that_was_meant_for_another_current_version_is_refused(versions: Versions) -> None:
+    first, second, third = (versions.publish(1, str(k), fill()) for k in range(3))
+    versions.promote(1, first)
+    with pytest.raises(Overtaken, match=first):
+        versions.promote(1, third, instead_of=(BASE, second))
+    assert versions.current(1) == first
+    assert versions.promote(1, third, instead_of=(first,)) == first
+    assert versions.promote(1, third, instead_of=(first,)) == third, "done again after a crash"
+
+
+def test_a_pointer_that_does_not_fit_on_the_disk_leaves_nothing(
+    versions: Versions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = versions.publish(1, "1", fill())
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            versions.promote(1, name)
+    assert versions.current(1) == BASE
+    assert list((tmp_path / "p1").glob(".current-*")) == []
+    (tmp_path / "p1" / ".current-abc").write_text("of a process that was killed")
+    versions.publish(1, "2", fill())
+    assert list((tmp_path / "p1").glob(".current-*")) == []
 
 
 def test_another_model_has_its_own_versions(versions: Versions, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,10 @@ LIVE = "live.json"
 
 class VersionError(Exception):
     """There is no such version, or nothing to go back to; the message says which."""
+
+
+class Overtaken(VersionError):
+    """The current version is another one than the change was made for; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Versions:
             return self.base
         stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
         seen = self._seen.get(project)
-        if seen is None or seen[0] != stamp:
+        if seen is None or seen[0] != stamp or not self._usable(project, seen[1]):
             seen = (stamp, self._history(project)[-1])
             self._seen[project] = seen
         return seen[1]
@@ -135,11 +139,17 @@ class Versions:
             except OSError:
                 if not final.is_dir():
                     raise
+        with self._locked(project):
+            for rest in home.glob(".current-*"):
+                rest.unlink(missing_ok=True)
         _sync(home)
         return name
 
-    def promote(self, project: int, version: str) -> str:
-        """Make a version (or the base) current; what was current before. Seen by every process at once."""
+    def promote(self, project: int, version: str, instead_of: Container[str] | None = None) -> str:
+        """Make a version (or the base) current; what was current before. Seen by every process at once.
+
+        Raises Overtaken when what is current now is neither that version nor one of ``instead_of``.
+        """
         if self.folder(version) is not None and not version.startswith(f"{self._family}-"):
             raise VersionError(f"{version} belongs to another model than {self.base}")
         match = _NAME.fullmatch(version)
@@ -147,6 +157,8 @@ class Versions:
             raise VersionError(f"{version} belongs to another project than {project}")
         with self._locked(project):
             history = self._history(project)
+            if instead_of is not None and history[-1] != version and history[-1] not in instead_of:
+                raise Overtaken(f"{history[-1]} is current by now")
             if history[-1] != version:
                 self._write_pointer(project, (*history, version))
             return history[-1]
@@ -189,26 +201,30 @@ class Versions:
     def _history(self, project: int) -> tuple[str, ...]:
         """What was current, oldest first, the base in front; versions that are gone or of another model left out."""
         try:
-            names = self._pointer(project).read_text().split()
-        except FileNotFoundError:
+            names = self._pointer(project).read_text(encoding="utf-8").split()
+        except (FileNotFoundError, UnicodeDecodeError):
             names = []
-        usable = tuple(
-            name
-            for name in names
-            if name == self.base
-            or (name.startswith(f"{self._family}-") and (self._home(project) / name / "model.toml").is_file())
-        )
+        usable = tuple(name for name in names if self._usable(project, name))
         return usable if usable[:1] == (self.base,) else (self.base, *usable)
+
+    def _usable(self, project: int, name: str) -> bool:
+        if name == self.base:
+            return True
+        return name.startswith(f"{self._family}-") and (self._home(project) / name / "model.toml").is_file()
 
     def _write_pointer(self, project: int, history: tuple[str, ...]) -> None:
         pointer = self._pointer(project)
         handle, scratch = tempfile.mkstemp(prefix=".current-", dir=pointer.parent)
-        with os.fdopen(handle, "w") as file:
-            file.write("\n".join(history[-_LONGEST_HISTORY:]) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, pointer)
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write("\n".join(history[-_LONGEST_HISTORY:]) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(scratch, 0o644)
+            os.replace(scratch, pointer)
+        except OSError:
+            os.unlink(scratch)
+            raise
         _sync(pointer.parent)
 
     @contextmanager
