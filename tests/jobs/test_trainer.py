@@ -90,7 +90,9 @@ def test_a_training_that_somebody_else_has_is_left_alone(tmp_path: Path, ledger:
 def test_odd_submissions_alone_are_reported_and_not_tried_again(tmp_path: Path, ledger: Ledger) -> None:
     odd = Region("r", "brushlabels", "Disc", 128, 96, rle=b"\xff\xff\xff\xff\x39\x1b\xff\x00")
     huge = Region("h", "brushlabels", "Disc", 12000, 9000, rle=b"\x00\x01\x02")
-    ledger.record_submission(Submission(PROJECT, 1, 1, "2026-11-23T10:00:00Z", "/nowhere.png", (odd, huge)))
+    submit(tmp_path, ledger, 1)
+    image = str(tmp_path / "images" / "1.png")
+    ledger.record_submission(Submission(PROJECT, 1, 1, "2026-11-24T10:00:00Z", image, (odd, huge)))
     ledger.record_submission(Submission(PROJECT, 2, 2, "2026-11-23T10:00:00Z", "", ()))
     training = ledger.request_training(PROJECT, "Start Training")
     ledger.claim_training("me")

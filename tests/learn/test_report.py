@@ -4,6 +4,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from maskloop.learn import report
 from maskloop.learn.gate import Score, judge
@@ -43,3 +44,33 @@ def test_a_report_tells_what_was_used_and_what_was_not(tmp_path: Path) -> None:
     assert report.read(tmp_path / "nowhere") == {}
     for name in ("curve.png", "sheet.png"):
         assert cv2.imread(str(tmp_path / name)).size > 0
+
+
+ODD = "a|b\\\n<script> \ud800"
+
+
+def test_ids_and_labels_cannot_break_a_report(tmp_path: Path) -> None:
+    before = [Score(f"i{k}", "o", ODD, 6.0, 9.0, 0.5, 0.7) for k in range(6)]
+    made = report.Report(
+        1, 4, "base", "base", 7, 61.0, 120, judge(before, before, before), [(0, 0.0, 0.5, 0.6)], {},
+        [LeftOut(9, ODD, ODD)], [], {ODD: {"live": True, "floor": 0.6, "precision": 0.9, "recall": 0.7, "why": ODD}},
+    )  # fmt: skip
+    report.write(tmp_path, "base-p1-4", made, [])
+    rows = (tmp_path / "report.md").read_text().splitlines()
+    shown = r"a\|b\\ &lt;script> ?"
+    assert f"| 9 | {shown} | {shown} |" in rows
+    assert f"| {shown} | yes | 0.60 | 0.90 | 0.70 | {shown} |" in rows
+    assert any(row.startswith(f"| {shown} | 6.000 | 6.000 |") for row in rows)
+    assert report.read(tmp_path)["left_out"][0]["region"] == ODD
+
+
+@pytest.mark.parametrize("detail", ["", "Traceback: \ud800\n"])
+def test_a_training_without_a_version_has_a_report_too(tmp_path: Path, detail: str) -> None:
+    outcome = report.Outcome(1, 4, "kept", "2 images | too few", [LeftOut(9, None, ODD)], detail)
+    path = report.write_outcome(tmp_path / "reports" / "4", outcome)
+    text = path.read_text()
+    assert text.startswith("# Training 4 of project 1: kept\n")
+    assert "2 images \\| too few" in text
+    assert r"| 9 |  | a\|b\\ &lt;script> ? |" in text
+    assert ("Traceback: ?" in text) == bool(detail)
+    assert report.read(path.parent)["reason"] == "2 images | too few"

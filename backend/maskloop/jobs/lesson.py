@@ -43,7 +43,7 @@ class Learned:
 def learn(run: Run, collected: Collected, trained: Sequence[Sample], held: Sequence[Sample]) -> Learned:
     """Teach, examine, judge. ``held`` is only ever looked at to judge."""
     torch.manual_seed(run.seed)
-    current = run.bench.versions.current(run.project)
+    current = run.bench.sound(run.bench.versions.current(run.project))
     base = run.bench.base_version
     base_folder = run.bench.catalog.folder(run.settings.model)
     current_folder = run.bench.versions.folder(current) or base_folder

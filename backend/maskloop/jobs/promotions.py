@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Container
 
 from maskloop.labelstudio.client import LabelStudioClient
 from maskloop.labelstudio.connections import Connections
@@ -14,11 +15,26 @@ from maskloop.settings import Settings
 log = logging.getLogger(__name__)
 
 
-def promote(settings: Settings, ledger: Ledger, versions: Versions, project: int, version: str, by: str) -> str:
-    """Make a version current; what was current before. Raises VersionError."""
-    previous = versions.promote(project, version)
+def promote(
+    settings: Settings,
+    ledger: Ledger,
+    versions: Versions,
+    project: int,
+    version: str,
+    by: str,
+    instead_of: Container[str] | None = None,
+) -> str:
+    """Make a version current; what was current before. May be done again after a crash.
+
+    Raises VersionError, and Overtaken when neither it nor one of ``instead_of`` is current.
+    """
+    previous = versions.promote(project, version, instead_of)
+    known = ledger.promotions(project)
+    told = known[0].version if known else versions.base
     if previous != version:
         _tell(settings, ledger, project, version, previous, by)
+    elif told != version:  # made current by one that was killed before it told anybody
+        _tell(settings, ledger, project, version, told, by)
     return previous
 
 
@@ -31,7 +47,6 @@ def rollback(settings: Settings, ledger: Ledger, versions: Versions, project: in
 
 
 def _tell(settings: Settings, ledger: Ledger, project: int, version: str, previous: str, by: str) -> None:
-    ledger.record_promotion(project, version, previous, by)
     log.info("project %d: %s is current (by %s), was %s", project, version, by, previous)
     key = settings.label_studio_api_key.get_secret_value()
     if settings.sync_model_version and settings.label_studio_url and key:
@@ -42,3 +57,5 @@ def _tell(settings: Settings, ledger: Ledger, project: int, version: str, previo
         except LabelStudioError as error:
             # The version serves all the same; only Label Studio's score column still shows the old one.
             log.warning("project %d: Label Studio's model version was not set: %s", project, error)
+    # Last: until it is in the ledger, all of this is done again.
+    ledger.record_promotion(project, version, previous, by)

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from maskloop.jobs.workbench import Workbench
+from maskloop.learn.samples import LeftOut
 from maskloop.ledger import Ledger, Signal, Training, TrainingState
 from maskloop.settings import Settings
 
@@ -36,6 +37,7 @@ class Run:
     owner: str
     bench: Workbench
     folder: Path
+    left_out: tuple[LeftOut, ...] = ()
     began: float = field(default_factory=time.monotonic)
     _progress: tuple[float, str] = (0.0, "")
     _answer: Signal = Signal.GO_ON
@@ -81,11 +83,18 @@ class Run:
         if self._answer is not Signal.GO_ON:
             raise Stopped(self._answer)
 
+    def ask(self) -> None:
+        """Ask the ledger at once, not at the lease's next turn. Raises Stopped when it shall not go on."""
+        self._answer = self.ledger.report_progress(self.training.id, self.owner, *self._progress)
+        self.report(*self._progress)
+
     def report_images(self, count: int) -> None:
         """Say how many images have been read."""
         self.report(min(0.1, 0.001 * count), f"read {count} images")
 
     def finish(self, state: TrainingState, note: str, version: str | None = None) -> TrainingState:
+        # A label in it may hold what no database takes.
+        note = note.replace("\0", "").encode("utf-8", "replace").decode()
         self.ledger.finish_training(self.training.id, self.owner, state, note, version)
         log.info("training %d of project %d: %s; %s", self.training.id, self.project, state.value, note)
         return state

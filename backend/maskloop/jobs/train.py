@@ -12,17 +12,21 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from maskloop.jobs import promotions
+from sqlalchemy.exc import DBAPIError
+
+from maskloop.jobs import promotions, unread
 from maskloop.jobs.handlers import build_workbench
 from maskloop.jobs.material import collect
 from maskloop.jobs.run import Run, Stopped
 from maskloop.learn import report as reports
 from maskloop.learn import samples as samples_of
-from maskloop.learn.samples import HOLDOUT, TRAIN, Collected, Sample
+from maskloop.learn.report import Outcome
+from maskloop.learn.samples import HOLDOUT, TRAIN, Collected, LeftOut, Sample
+from maskloop.learn.versions import Overtaken
 from maskloop.ledger import Ledger, Signal, Training, TrainingState
 from maskloop.segment.card import read_card
 from maskloop.settings import Settings
@@ -36,10 +40,15 @@ TRAINABLE = frozenset({"clicknet", "sam"})
 """Families whose decoder can be retrained."""
 
 VERSIONS_KEPT = 20
+REPORTS_KEPT = 20
+"""Reports of trainings that made no version, of one project."""
 
 
 def train(settings: Settings, ledger: Ledger, training: Training, owner: str) -> TrainingState:
-    """Do a claimed training from beginning to end, or go on where a killed one stopped."""
+    """Do a claimed training from beginning to end, or go on where a killed one stopped.
+
+    Raises DBAPIError when the ledger cannot be reached; the next attempt then goes on.
+    """
     bench = build_workbench(settings)
     folder = settings.data_dir / "learning" / f"p{training.project}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,19 +61,24 @@ def train(settings: Settings, ledger: Ledger, training: Training, owner: str) ->
             return run.finish(TrainingState.CANCELLED, "cancelled")
         log.warning("training %d was taken over by another trainer", training.id)
         return TrainingState.CANCELLED
+    except DBAPIError:
+        # No fault of the training: closed as failed it would be done again from the beginning, even if it is current.
+        raise
     except Exception as error:
         log.exception("training %d failed", training.id)
-        return run.finish(TrainingState.FAILED, f"{type(error).__name__}: {error}")
+        return _end(run, TrainingState.FAILED, f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
 def _train(run: Run) -> TrainingState:
     by_hand = run.training.trigger == "by hand"
-    if run.training.attempt == 1 and not by_hand and run.ledger.new_submissions(run.project) == 0:
-        return run.finish(TrainingState.NOTHING_NEW, "no submission since the last training")
     finished = _published_before(run)
     if finished is not None:
         return finished
+    nothing_new = run.ledger.new_submissions(run.project) == 0 and not _too_little_before(run)
+    if run.training.attempt == 1 and not by_hand and nothing_new:
+        return run.finish(TrainingState.NOTHING_NEW, "no submission since the last training")
     collected = collect(run.bench, run.ledger, run.project, run.settings, run.report_images)
+    run.left_out, collected = collected.left_out, unread.without_unread(collected)
     parts = samples_of.split(collected.samples, run.ledger.parts(run.project))
     run.ledger.record_parts(run.project, parts)
     trained = [s for s in collected.samples if parts[s.content] == TRAIN]
@@ -79,9 +93,31 @@ def _train(run: Run) -> TrainingState:
         )
     if too_little:
         run.ledger.mark_trained(run.training.id, collected.forms, run.project)
-        left = f"; left out: {collected.left_out[0].reason}" if collected.left_out else ""
-        return run.finish(TrainingState.KEPT, too_little + left)
+        unread.remember(run.folder, run.training.id, len(unread.unread(run.left_out)))
+        return _end(run, TrainingState.KEPT, too_little)
     return _publish(run, collected, trained, held)
+
+
+def _too_little_before(run: Run) -> bool:
+    """Whether the last run that did anything found too little: what it had looked at, nobody has learned from."""
+    idle = (TrainingState.NOTHING_NEW, TrainingState.CANCELLED)
+    ended = [one for one in run.ledger.trainings(run.project) if one.state.final and one.state not in idle]
+    return bool(ended) and ended[0].state is TrainingState.KEPT and ended[0].version is None
+
+
+def _end(run: Run, state: TrainingState, reason: str, detail: str = "") -> TrainingState:
+    """Close a training that made no version; the note names the report of what was left out and why."""
+    home, note = run.folder / "reports", reason
+    if run.left_out:
+        note += f"; {len(run.left_out)} left out: {run.left_out[0].reason}"
+    outcome = Outcome(run.project, run.training.id, state.value, reason, run.left_out, detail)
+    try:
+        note += f"; report: {reports.write_outcome(home / str(run.training.id), outcome)}"
+        for old in sorted(int(one.name) for one in home.iterdir() if one.name.isdigit())[:-REPORTS_KEPT]:
+            shutil.rmtree(home / str(old), ignore_errors=True)
+    except OSError as error:
+        log.warning("training %d: its report could not be written: %s", run.training.id, error)
+    return run.finish(state, note)
 
 
 def _publish(run: Run, collected: Collected, trained: list[Sample], held: list[Sample]) -> TrainingState:
@@ -94,32 +130,55 @@ def _publish(run: Run, collected: Collected, trained: list[Sample], held: list[S
         shutil.copytree(learned.folder, folder, dirs_exist_ok=True)
         reports.write(folder, learned.name, learned.report, learned.sheet)
 
-    published = run.bench.versions.publish(run.project, run.serial, fill)
-    return _conclude(run, published, learned.report.verdict.promote, learned.report.verdict.reasons, collected.forms)
+    run.bench.versions.publish(run.project, run.serial, fill)
+    finished = _published_before(run)
+    assert finished is not None
+    return finished
 
 
-def _conclude(
-    run: Run, version: str, promote: bool, reasons: Sequence[str], forms: Sequence[tuple[int, str]]
-) -> TrainingState:
-    """What follows once a version is published; every step may be done again after a crash."""
-    if promote:
-        promotions.promote(run.settings, run.ledger, run.bench.versions, run.project, version, "gate")
-    run.ledger.mark_trained(run.training.id, forms, run.project)
+def _conclude(run: Run, folder: Path) -> TrainingState:
+    """What follows once a version is published, as its report says; every step may be done again after a crash."""
+    found = reports.read(folder)
+    promote, reasons = bool(found["verdict"]["promote"]), list(found["verdict"]["reasons"])
+    if promote and (why_not := _promote(run, found["started_from"])):
+        promote, reasons = False, [why_not, *reasons]
+    run.ledger.mark_trained(run.training.id, [(int(a), str(at)) for a, at in found["submissions"]], run.project)
+    missing = unread.unread([LeftOut(**one) for one in found["left_out"]])
+    unread.remember(run.folder, run.training.id, len(missing))
     state = TrainingState.PROMOTED if promote else TrainingState.KEPT
-    run.finish(state, "; ".join(reasons), version)
+    run.finish(state, "; ".join(reasons), run.name)
     shutil.rmtree(run.folder / "candidate", ignore_errors=True)
-    (run.folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    for rest in run.folder.glob("checkpoint.*"):
+        rest.unlink(missing_ok=True)
     run.bench.versions.discard(run.project, VERSIONS_KEPT)
     return state
+
+
+def _promote(run: Run, started_from: str) -> str:
+    """Make the run's version current; why not, if somebody has chosen another one since the run began."""
+    versions, version = run.bench.versions, run.name
+    current = versions.current(run.project)
+    # A version that was promoted before this attempt began, and rolled back since, is told by the ledger.
+    withdrawn = any(version in (p.version, p.previous) for p in run.ledger.promotions(run.project))
+    instead_of = {started_from, current} if run.bench.sound(current) == started_from else {started_from}
+    if current != version:
+        run.ask()
+    allowed = () if withdrawn else instead_of
+    try:
+        promotions.promote(run.settings, run.ledger, versions, run.project, version, "gate", allowed)
+    except Overtaken as error:
+        return (
+            f"the current version changed meanwhile: {error}, and this one was compared with {started_from}; "
+            f"`maskloop promote {version} --project {run.project}` takes it all the same"
+        )
+    return ""
 
 
 def _published_before(run: Run) -> TrainingState | None:
     """If an earlier attempt was killed after it had published: finish what it began."""
     for version in run.bench.versions.list(run.project):
         if version.name == run.name:
-            found = reports.read(version.folder)
-            forms = [(int(a), str(at)) for a, at in found["submissions"]]
-            return _conclude(run, run.name, bool(found["verdict"]["promote"]), found["verdict"]["reasons"], forms)
+            return _conclude(run, version.folder)
     return None
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import psutil
 from pydantic import SecretStr
 
+from maskloop.jobs import unread
 from maskloop.jobs.reconcile import Reconciler
 from maskloop.labelstudio.client import LabelStudioClient
 from maskloop.ledger import Ledger, Training, TrainingState
@@ -32,6 +33,9 @@ ROUND_SECONDS = 1.0
 FORGET_EVERY = 3600.0
 PREDICTIONS_KEPT = 90 * 86_400.0
 """Seconds for which an answered mask is remembered: until it was submitted, and what it took has been measured."""
+
+LONGEST_PAUSE = 8
+"""How often the cooldown doubles at most."""
 
 GRACE = 1.5
 """A training that has not ended by itself after its time times this, plus a minute, is ended from outside."""
@@ -135,7 +139,8 @@ class Trainer:
 def request_due(ledger: Ledger, settings: Settings) -> None:
     """Ask for a training of every project with enough new submissions, not before its cooldown is over.
 
-    The cooldown doubles with every training in a row that failed.
+    The cooldown doubles with every training in a row that failed, and with every one that could not read the
+    submissions in question.
     """
     for project in ledger.projects():
         new = ledger.new_submissions(project)
@@ -143,7 +148,9 @@ def request_due(ledger: Ledger, settings: Settings) -> None:
             last, states = ledger.last_training_at(project), [t.state for t in ledger.trainings(project, 8)]
             ended = [state for state in states if state.final]
             failed = next((n for n, state in enumerate(ended) if state is not TrainingState.FAILED), len(ended))
-            not_before = last + settings.train_cooldown_seconds * 2**failed if last else 0.0
+            left = unread.recall(settings.data_dir / "learning" / f"p{project}")
+            pauses = failed if new - left.count >= settings.train_after else max(failed, min(left.runs, LONGEST_PAUSE))
+            not_before = last + settings.train_cooldown_seconds * 2**pauses if last else 0.0
             ledger.request_training(project, f"{new} new submissions", not_before)
 
 

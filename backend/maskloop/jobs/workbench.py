@@ -12,6 +12,7 @@ import numpy as np
 
 from maskloop.labelstudio.images import ImageStore, LoadedImage
 from maskloop.learn.versions import VersionError, Versions
+from maskloop.segment.card import ModelError, check_files, read_card
 from maskloop.segment.catalog import Catalog
 from maskloop.segment.embeddings import EmbeddingCache
 from maskloop.segment.prompt import Image, Point, Prompt
@@ -58,6 +59,7 @@ class Workbench:
         self._device = device
         self._threads = threads
         self._warm: OrderedDict[str, Segmenter] = OrderedDict()
+        self._damaged: set[str] = set()
         self._lock = threading.Lock()
 
     @property
@@ -73,7 +75,7 @@ class Workbench:
     def segmenter(self, version: str) -> tuple[str, Segmenter]:
         """The segmenter of a version, and the version it really is.
 
-        A version that is gone (deleted, or not yet on this machine) is answered by the base.
+        A version that is gone (deleted, or not yet on this machine) or damaged is answered by the base.
         """
         try:
             folder = self.versions.folder(version)
@@ -85,13 +87,43 @@ class Workbench:
         if segmenter is None:
             # Not under the lock: a worker must be able to say what it has loaded while it loads, or it counts as dead.
             source = folder if folder is not None else self.model
-            segmenter = self.catalog.load(source, device=self._device, threads=self._threads)
+            try:
+                segmenter = self.catalog.load(source, device=self._device, threads=self._threads)
+            except ModelError as error:
+                if folder is None:
+                    raise
+                self._say_damaged(version, error)
+                return self.segmenter(self.base_version)
         with self._lock:
+            self._damaged.discard(version)
             segmenter = self._warm.setdefault(version, segmenter)
             self._warm.move_to_end(version)
             while len(self._warm) > WARM_VERSIONS:
                 self._warm.popitem(last=False)
         return version, segmenter
+
+    def sound(self, version: str) -> str:
+        """The version, or the base if its folder is gone or is not what its card says."""
+        try:
+            folder = self.versions.folder(version)
+            if folder is not None:
+                check_files(folder, read_card(folder))
+        except (VersionError, ModelError) as error:
+            self._say_damaged(version, error)
+            return self.base_version
+        return version
+
+    def _say_damaged(self, version: str, error: Exception) -> None:
+        # Every click of the project comes by here; the folder is looked at each time, since it may be restored.
+        with self._lock:
+            said = version in self._damaged
+            self._damaged.add(version)
+        if not said:
+            log.error(
+                "version %s cannot be used, the base %s takes its place: %s. Restore its folder from a backup, "
+                "or leave it with `maskloop rollback`",
+                version, self.base_version, error,
+            )  # fmt: skip
 
     def image(self, url: str, task: int | None) -> LoadedImage:
         """The task's image, upright. Raises ImageError."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,13 +59,14 @@ def save(path: Path, key: str, weights: Weights, optimizer: torch.optim.Optimize
         if found := optimizer.state.get(parameter):
             tensors |= {f"{part}.{name}": found[part] for part in MOMENTA}
     about = {"step": course.step, "seconds": course.seconds, "best_value": course.best_value, "curve": course.curve}
-    partial = path.with_suffix(".partial")
-    save_file(
-        {name: value.contiguous() for name, value in tensors.items()},
-        partial,
-        metadata={"key": key, "about": json.dumps(about)},
-    )
-    os.replace(partial, path)
+    # A name of its own: a training that was taken over may not know it yet.
+    partial = path.with_suffix(f".{uuid.uuid4().hex[:8]}.partial")
+    metadata = {"key": key, "about": json.dumps(about)}
+    try:
+        save_file({name: value.contiguous() for name, value in tensors.items()}, partial, metadata=metadata)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def resume(path: Path, key: str, weights: Weights, optimizer: torch.optim.Optimizer) -> Course | None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -114,6 +115,10 @@ def _read(path: Path) -> dict[str, dict[str, float]]:
 
 
 def _write(path: Path, scores: Mapping[str, Mapping[str, float]]) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(scores))
-    os.replace(partial, path)
+    # A name of its own: `maskloop compare` may write the same file while a training does.
+    partial = path.with_suffix(f".{uuid.uuid4().hex[:8]}.partial")
+    try:
+        partial.write_text(json.dumps(scores))
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from maskloop.learn.samples import LeftOut
 from maskloop.segment.prompt import Image, Mask, Point
 
 REPORT = "report.json"
+TEXT = "report.md"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +53,37 @@ class Report:
     proposals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What there is to say about a training that made no version; ``detail`` is shown as it is."""
+
+    project: int
+    training: int
+    state: str
+    reason: str
+    left_out: Sequence[LeftOut] = ()
+    detail: str = ""
+
+
+def write_outcome(folder: Path, outcome: Outcome) -> Path:
+    """``report.json`` and ``report.md`` of a training that made no version; the latter's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / REPORT).write_text(json.dumps(asdict(outcome), indent=1) + "\n")
+    lines = [
+        f"# Training {outcome.training} of project {outcome.project}: {outcome.state}",
+        "",
+        _cell(outcome.reason),
+        *_left_out(outcome.left_out),
+    ]
+    if outcome.detail:
+        lines += ["", "```", outcome.detail.rstrip(), "```"]
+    return _write_text(folder / TEXT, "\n".join(lines) + "\n")
+
+
 def write(folder: Path, version: str, report: Report, sheet: Sequence[BeforeAfter]) -> None:
     """``report.json``, ``report.md``, ``curve.png`` and ``sheet.png``."""
     (folder / REPORT).write_text(json.dumps({"version": version, **asdict(report)}, indent=1) + "\n")
-    (folder / "report.md").write_text(text(version, report, bool(sheet)))
+    _write_text(folder / TEXT, text(version, report, bool(sheet)))
     _curve(folder / "curve.png", report.curve)
     if sheet:
         _sheet(folder / "sheet.png", sheet)
@@ -100,8 +128,8 @@ def text(version: str, report: Report, has_sheet: bool) -> str:
     if report.proposals:
         lines += ["| pre-annotation | live | floor | precision | recall | why |", "|---|---|---|---|---|---|"]
         lines += [
-            f"| {label} | {'yes' if p['live'] else 'no'} | {p['floor']:.2f} | {p['precision']:.2f} | {p['recall']:.2f} "
-            f"| {p['why']} |"
+            f"| {_cell(label)} | {'yes' if p['live'] else 'no'} | {p['floor']:.2f} | {p['precision']:.2f} "
+            f"| {p['recall']:.2f} | {_cell(p['why'])} |"
             for label, p in report.proposals.items()
         ] + [""]
     lines += ["![curve](curve.png)", ""]
@@ -116,9 +144,7 @@ def text(version: str, report: Report, has_sheet: bool) -> str:
         for part, images in report.used.items()
         for content, task, count in images
     ]
-    if report.left_out:
-        lines += ["", "## Left out", "", "| annotation | region | why |", "|---|---|---|"]
-        lines += [f"| {left.annotation} | {left.region or ''} | {_cell(left.reason)} |" for left in report.left_out]
+    lines += _left_out(report.left_out)
     return "\n".join(lines) + "\n"
 
 
@@ -126,8 +152,21 @@ def _row(name: str, change: Change) -> str:
     return f"| {_cell(name)} | {change.first:.3f} | {change.second:.3f} | {change.low:+.3f} to {change.high:+.3f} |"
 
 
+def _left_out(left_out: Sequence[LeftOut]) -> list[str]:
+    if not left_out:
+        return []
+    rows = [f"| {left.annotation} | {_cell(left.region or '')} | {_cell(left.reason)} |" for left in left_out]
+    return ["", "## Left out", "", "| annotation | region | why |", "|---|---|---|", *rows]
+
+
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    """A text from outside as part of a line: ids and labels may hold anything."""
+    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+
+def _write_text(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8", errors="replace")
+    return path
 
 
 def _curve(path: Path, curve: Sequence[tuple[int, float, float, float]]) -> None:
