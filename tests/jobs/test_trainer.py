@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 from maskloop.jobs import promotions
+from maskloop.jobs.attempt import environment
 from maskloop.jobs.train import run_claimed
-from maskloop.jobs.trainer import Trainer, environment, request_due
+from maskloop.jobs.trainer import Companion, Trainer, request_due
 from maskloop.learn import report
 from maskloop.learn.versions import VersionError, Versions
 from maskloop.ledger import Ledger, Prediction, Region, Submission, TrainingState
@@ -134,6 +135,24 @@ def test_old_predictions_are_forgotten(tmp_path: Path, ledger: Ledger) -> None:
     assert len(ledger.predictions(PROJECT, 1)) == 1
 
 
+def test_a_trainer_that_died_beside_its_server_is_started_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    companion = Companion(settings(tmp_path), pause=0.05)
+    first = companion.process
+    first.kill()
+    until = time.time() + 60
+    while companion.process is first and time.time() < until:
+        time.sleep(0.02)
+    second = companion.process
+    assert second is not first
+    assert "started again" in caplog.text
+    companion.stop()
+    second.wait(60)
+    time.sleep(0.2)
+    assert companion.process is second, "not once the server stops"
+
+
 def test_the_trainer_ends_when_its_server_is_gone(tmp_path: Path, ledger: Ledger) -> None:
     code = (
         "import time; from maskloop.jobs import trainer; from maskloop.settings import Settings;"
@@ -184,7 +203,7 @@ def test_a_killed_training_is_done_once_and_whole(tmp_path: Path, ledger: Ledger
             if now.state.final or now.progress >= wanted:
                 break
             time.sleep(0.05)
-        running = trainer._run
+        running = trainer._attempt
         if running is None:
             break
         os.kill(running.process.pid, signal.SIGKILL)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
+import signal
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -36,17 +33,9 @@ def train(
             count = ledger.cancel_training(project)
             typer.echo(f"project {project}: {count} training{'' if count == 1 else 's'} told to stop")
             return
-        asked = ledger.request_training(project, "by hand")
-        owner = f"{socket.gethostname()}:{os.getpid()}:by-hand"
-        mine = ledger.claim_training(owner, project)
-        process = None if mine is None else _start(settings, mine.id, owner)
-        try:
-            done = _follow(ledger, asked.id, process)
-        finally:
-            if process is not None and process.poll() is None:
-                process.terminate()
-                process.wait()
-                ledger.release_training(asked.id, owner, died=False)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _stop)
+        done = _see_through(settings, ledger, ledger.request_training(project, "by hand"))
     finally:
         ledger.close()
     typer.echo(f"training {done.id}: {done.state.value}; {done.note}")
@@ -105,26 +94,38 @@ def next_tasks(
     console.print("In the Data Manager: Retrieve Predictions, then order by Prediction score, ascending.")
 
 
-def _start(settings: Settings, training: int, owner: str) -> subprocess.Popen[bytes]:
-    from maskloop.jobs.trainer import environment
-
-    command = [sys.executable, "-m", "maskloop.jobs.train", str(training), owner]
-    return subprocess.Popen(command, env=environment(settings))
+def _stop(_signal: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
-def _follow(ledger: Ledger, training: int, process: subprocess.Popen[bytes] | None) -> Training:
+def _see_through(settings: Settings, ledger: Ledger, asked: Training) -> Training:
+    """Show how far a training is until it is done, and do whatever of its project no trainer does.
+
+    That may be another one first: a run that was killed is in the way until its lease is over.
+    """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from maskloop.jobs.attempt import Attempt, take_up
+
     columns = (TextColumn("training"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns) as progress:
-        bar = progress.add_task("waiting", total=1.0)
-        while True:
-            state = ledger.training(training)
-            assert state is not None
-            progress.update(bar, completed=state.progress, description=state.note or state.state.value)
-            if state.state.final or (process is not None and process.poll() not in (None, 0)):
-                return state
-            time.sleep(0.5)
+    attempt: Attempt | None = None
+    try:
+        with Progress(*columns) as progress:
+            bar = progress.add_task("waiting", total=1.0)
+            while True:
+                if attempt is not None and attempt.over():
+                    attempt = None
+                state = ledger.training(asked.id)
+                assert state is not None
+                progress.update(bar, completed=state.progress, description=state.note or state.state.value)
+                if state.state.final and attempt is None:
+                    return state
+                if attempt is None:
+                    attempt = take_up(settings, ledger, asked.project)
+                time.sleep(0.5)
+    finally:
+        if attempt is not None:
+            attempt.give_back()
 
 
 def register(app: typer.Typer, bench: typer.Typer) -> None:

@@ -55,13 +55,13 @@ def serve(
     if settings.train and not settings.redis_url.get_secret_value():
         from maskloop.jobs import trainer as trainers
 
-        trainer = trainers.start(settings)
+        trainer = trainers.Companion(settings)
     try:
         server.run()
     finally:
         log.info("stopping: finishing what is running")
         if trainer is not None:
-            trainer.terminate()
+            trainer.stop()
         services.close()
 
 

@@ -6,26 +6,20 @@ it is a service. Any number of trainers may watch one ledger: a training is clai
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-import uuid
-from dataclasses import dataclass
-
-import psutil
-from pydantic import SecretStr
 
 from maskloop.jobs import unread
+from maskloop.jobs.attempt import Attempt, environment, take_up
 from maskloop.jobs.reconcile import Reconciler
 from maskloop.labelstudio.client import LabelStudioClient
-from maskloop.ledger import Ledger, Training, TrainingState
-from maskloop.settings import Settings, environment_names
+from maskloop.ledger import Ledger, TrainingState
+from maskloop.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -37,16 +31,8 @@ PREDICTIONS_KEPT = 90 * 86_400.0
 LONGEST_PAUSE = 8
 """How often the cooldown doubles at most."""
 
-GRACE = 1.5
-"""A training that has not ended by itself after its time times this, plus a minute, is ended from outside."""
-
-
-@dataclass
-class _Run:
-    training: Training
-    owner: str
-    process: subprocess.Popen[bytes]
-    started: float
+RESTART_SECONDS = 5.0
+"""The pause before a trainer that ended beside its server is started again."""
 
 
 class Trainer:
@@ -55,7 +41,7 @@ class Trainer:
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
         self._settings = settings
         self._ledger = ledger
-        self._run: _Run | None = None
+        self._attempt: Attempt | None = None
         self._forgot = 0.0
         key = settings.label_studio_api_key.get_secret_value()
         can_ask = bool(settings.label_studio_url and key and settings.poll_seconds > 0)
@@ -84,56 +70,20 @@ class Trainer:
             self._reconciler.look(self._settings.poll_seconds)
         if self._settings.train:
             request_due(self._ledger, self._settings)
-        if self._run is not None:
-            self._watch(self._run)
-        if self._run is None:
-            self._take_up()
+        if self._attempt is not None and self._attempt.over():
+            self._attempt = None
+        if self._attempt is None:
+            self._attempt = take_up(self._settings, self._ledger)
 
     @property
     def busy(self) -> bool:
         """Whether a training runs."""
-        return self._run is not None
-
-    def _take_up(self) -> None:
-        owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        training = self._ledger.claim_training(owner)
-        if training is None:
-            return
-        log.info("training %d of project %d begins (%s)", training.id, training.project, training.trigger)
-        command = [sys.executable, "-m", "maskloop.jobs.train", str(training.id), owner]
-        process = subprocess.Popen(command, env=environment(self._settings), start_new_session=True)
-        self._run = _Run(training, owner, process, time.time())
-
-    def _watch(self, run: _Run) -> None:
-        code = run.process.poll()
-        if code is None:
-            if reason := self._too_much(run):
-                _end(run.process)
-                self._ledger.finish_training(run.training.id, run.owner, TrainingState.FAILED, reason)
-                log.warning("training %d was ended: %s", run.training.id, reason)
-                self._run = None
-            return
-        self._run = None
-        if code != 0:
-            log.warning("training %d died with exit code %d; it is taken up again", run.training.id, code)
-            self._ledger.release_training(run.training.id, run.owner, died=True)
-
-    def _too_much(self, run: _Run) -> str:
-        seconds = time.time() - run.started
-        limit = GRACE * 60 * self._settings.train_minutes + 60
-        if seconds > limit:
-            return f"it did not end within {limit:.0f} seconds (MASKLOOP_TRAIN_MINUTES)"
-        with contextlib.suppress(psutil.Error):
-            memory = psutil.Process(run.process.pid).memory_info().rss / 1e6
-            if memory > self._settings.train_memory_mb:
-                return f"it took {memory:.0f} MB, more than {self._settings.train_memory_mb} (MASKLOOP_TRAIN_MEMORY_MB)"
-        return ""
+        return self._attempt is not None
 
     def _give_back(self) -> None:
-        if self._run is not None:
-            _end(self._run.process)
-            self._ledger.release_training(self._run.training.id, self._run.owner, died=False)
-            self._run = None
+        if self._attempt is not None:
+            self._attempt.give_back()
+            self._attempt = None
 
 
 def request_due(ledger: Ledger, settings: Settings) -> None:
@@ -154,17 +104,31 @@ def request_due(ledger: Ledger, settings: Settings) -> None:
             ledger.request_training(project, f"{new} new submissions", not_before)
 
 
-def environment(settings: Settings) -> dict[str, str]:
-    """The environment in which a child process reads the same settings."""
-    given = dict(os.environ)
-    for field, names in environment_names().items():
-        value = getattr(settings, field)
-        text = value.get_secret_value() if isinstance(value, SecretStr) else "" if value is None else str(value)
-        for name in names:
-            given.pop(name, None)
-        if text:
-            given[names[0]] = text
-    return given
+class Companion:
+    """The trainer beside a server, in a process of its own that is started again when it ends."""
+
+    def __init__(self, settings: Settings, pause: float = RESTART_SECONDS) -> None:
+        self._settings = settings
+        self._pause = pause
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        self.process = start(settings)
+        threading.Thread(target=self._look_after, name="trainer", daemon=True).start()
+
+    def stop(self) -> None:
+        """Tell it to end; it is not started again."""
+        self._over.set()
+        with self._lock:
+            self.process.terminate()
+
+    def _look_after(self) -> None:
+        while not self._over.wait(self._pause):
+            if (code := self.process.poll()) is None:
+                continue
+            log.warning("the trainer ended with exit code %d; it is started again", code)
+            with self._lock:
+                if not self._over.is_set():
+                    self.process = start(self._settings)
 
 
 def start(settings: Settings) -> subprocess.Popen[bytes]:
@@ -191,15 +155,6 @@ def _wait_for_end(process: int, stop: threading.Event) -> None:
     while os.getppid() == process and not stop.wait(0.5):
         pass
     stop.set()
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def main() -> None:
