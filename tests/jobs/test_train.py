@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -229,6 +230,22 @@ def test_a_damaged_current_version_is_trained_over(
     assert reports.read(folder)["started_from"] == versions.base
 
 
+@pytest.mark.slow
+def test_a_lesson_that_began_from_a_damaged_version_begins_from_the_base(
+    tmp_path: Path, of: Settings, ledger: Ledger, versions: Versions
+) -> None:
+    submit(tmp_path, ledger, 8)
+    damaged = promoted(of, ledger, versions)
+    for weights in (of.data_dir / "versions" / f"p{PROJECT}" / damaged).glob("*.safetensors"):
+        weights.unlink()
+    done = train(of, ledger)
+    assert done.state in (TrainingState.PROMOTED, TrainingState.KEPT), done.note
+    assert done.version is not None
+    folder = versions.folder(done.version)
+    assert folder is not None
+    assert reports.read(folder)["started_from"] == versions.base
+
+
 def test_images_that_were_away_are_trained_when_they_are_back(
     tmp_path: Path, of: Settings, ledger: Ledger, taught: list[int]
 ) -> None:
@@ -249,7 +266,7 @@ def test_images_that_were_away_are_trained_when_they_are_back(
 
 @pytest.mark.usefixtures("taught")
 def test_an_image_that_was_away_stays_new_and_is_asked_for_after_longer_and_longer_pauses(
-    tmp_path: Path, of: Settings, ledger: Ledger
+    tmp_path: Path, of: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit(tmp_path, ledger, 12)
     for number in (1, 2, 3):
@@ -262,6 +279,15 @@ def test_an_image_that_was_away_stays_new_and_is_asked_for_after_longer_and_long
     request_due(ledger, often)
     assert ledger.claim_training("me") is None, "the cooldown holds"
     ledger.cancel_training(PROJECT)
+    with monkeypatch.context() as patch:
+        ended = ledger.last_training_at(PROJECT)
+        patch.setattr(time, "time", lambda: ended + 1500)
+        request_due(ledger, often)
+        assert ledger.claim_training("me") is None, "twice"
+        patch.setattr(time, "time", lambda: ended + 2500)
+        assert ledger.claim_training("me") is not None
+    ledger.cancel_training(PROJECT)
+    ledger.finish_training(ledger.trainings(PROJECT)[0].id, "me", TrainingState.CANCELLED, "cancelled")
     done = train(of, ledger)
     assert recall(folder) == Unread(3, 2, done.id)
 
