@@ -21,7 +21,9 @@ REPORT = {
 
 
 def fill(folder: Path) -> None:
-    (folder / "model.toml").write_text('name = "a"\n')
+    card = 'name = "a"\nfamily = "watershed"\nlicence = "CC0"\ndescription = "a"\n[files]\n"a.safetensors" = ""\n'
+    (folder / "model.toml").write_text(card)
+    (folder / "a.safetensors").write_text("weights")
     (folder / "report.json").write_text(json.dumps(REPORT))
 
 
@@ -44,6 +46,17 @@ def test_a_version_is_named_in_full_however_narrow_the_terminal(data: Path, monk
     assert "clicks to 85 %: 3.50 -> 2.25" in output
     assert "pre-annotates: Cell\n" in output
     assert "better than the current version" in output
+    assert "damaged" not in output
+
+
+def test_a_version_whose_files_are_damaged_says_so(data: Path) -> None:
+    found = Versions(data / "versions", "watershed-0123abcd")
+    folder = found.folder(found.publish(7, "20261125.1", fill))
+    assert folder is not None
+    (folder / "a.safetensors").unlink()
+    assert f"damaged, the base answers in its place: model a has no weights: {folder}" in (
+        runner.invoke(build(), ["versions"]).output
+    )
 
 
 def test_the_program_says_its_version() -> None:
