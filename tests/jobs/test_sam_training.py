@@ -78,17 +78,17 @@ def test_what_is_submitted_is_learned_judged_and_served(
     monkeypatch.setattr(sam_lessons, "plan", lambda seconds, seed: replace(gentle(seconds, seed), rate=6e-3, steps=50))
     of = settings(tmp_path, model="sam2", models_dir=models, train_minutes=2.0)
     ledger = Ledger(of.ledger_url)
-    submit(tmp_path, ledger, 8)
+    submit(tmp_path, ledger, 12)
     bench = build_workbench(of)
     _, base = bench.segmenter(bench.base_version)
-    for number in range(1, 9):  # opened by the annotator
+    for number in range(1, 13):  # opened by the annotator
         bench.embedding(bench.image(str(tmp_path / f"images/{number}.png"), number), base, Timings())
-    assert len(encoded) == 8
+    assert len(encoded) == 12
 
     state, version, note = train(of, ledger)
     assert state is TrainingState.PROMOTED, note
     assert "better than the current version" in note
-    assert len(encoded) == 8, "no image is encoded again"
+    assert len(encoded) == 12, "no image is encoded again"
     folder = bench.versions.folder(version)
     assert folder is not None
     card = read_card(folder)
@@ -96,12 +96,12 @@ def test_what_is_submitted_is_learned_judged_and_served(
     assert not (folder / "model.safetensors").exists()
     numbers = report.read(folder)
     assert numbers["verdict"]["promote"]
-    assert sum(len(images) for images in numbers["used"].values()) == 8
+    assert sum(len(images) for images in numbers["used"].values()) == 12
 
     assert bench.versions.current(PROJECT) == version, "a server that was there before sees it at its next request"
     assert json.loads((folder / LIVE).read_text()) == ["Disc"]
     proposals = Proposals(bench)
-    images = [bench.image(str(tmp_path / f"images/{number}.png"), number) for number in range(1, 9)]
+    images = [bench.image(str(tmp_path / f"images/{number}.png"), number) for number in range(1, 13)]
     assert sum(len(proposals.on_image(version, image)[0]) for image in images) >= 4
     answered, segmenter = bench.segmenter(version)
     assert answered == version
@@ -109,14 +109,14 @@ def test_what_is_submitted_is_learned_judged_and_served(
     changes, _, _ = compare(of, PROJECT, bench.base_version, version)
     assert {change.metric for change in changes if change.better}
 
-    submit(tmp_path, ledger, 2, first=9)
+    submit(tmp_path, ledger, 2, first=13)
     state, second, note = train(of, ledger)
     assert state in (TrainingState.PROMOTED, TrainingState.KEPT), note
     again = bench.versions.folder(second)
     assert again is not None
     assert report.read(again)["started_from"] == version
     assert read_card(again).base == "sam2"
-    assert len(encoded) == 10, "only what is new"
+    assert len(encoded) == 14, "only what is new"
     if state is TrainingState.KEPT:
         promotions.promote(of, ledger, bench.versions, PROJECT, second, "person")
     assert promotions.rollback(of, ledger, bench.versions, PROJECT) == version

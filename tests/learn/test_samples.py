@@ -161,8 +161,8 @@ def _samples(count: int, label: str = "Cell", start: int = 0) -> list[Sample]:
     return [Sample(f"{k:04d}", k, "a", pixels, (target,)) for k in range(start, start + count)]
 
 
-@pytest.mark.parametrize(("count", "held"), [(1, 0), (3, 1), (6, 2), (20, 5), (40, 10), (400, 60)])
-def test_a_quarter_is_held_out(count: int, held: int) -> None:
+@pytest.mark.parametrize(("count", "held"), [(1, 0), (3, 1), (6, 2), (9, 3), (15, 5), (20, 5), (40, 10), (400, 60)])
+def test_a_quarter_is_held_out_and_more_of_a_few(count: int, held: int) -> None:
     assert sum(part == HOLDOUT for part in split(_samples(count), {}).values()) == held
 
 

@@ -59,7 +59,7 @@ def learn(run: Run, collected: Collected, trained: Sequence[Sample], held: Seque
     segmenters = {version: one.segmenter for version, one in models.items()}
     segmenters = {run.name: run.bench.catalog.load(candidate, device="cpu"), **segmenters}
     scores, asked = _examine(run, segmenters, folders, held)
-    verdict = judge(scores[run.name], scores[current], scores[base], run.seed)
+    verdict = judge(scores[run.name], scores[current], scores[base])
 
     chosen = segmenters[run.name if verdict.promote else current]
     look = partial(embed, run.bench, segmenter=chosen)

@@ -3,7 +3,7 @@
 The candidate is compared with the current version and with the base, object by object (paired), by clicks
 to IoU 85 % and 90 % (NoC) and by the IoU after one and three clicks. One figure made of all four, the effort,
 decides whether it is better: four tests on a few objects would find something better by chance far too often.
-Intervals come from a bootstrap over images, since objects of one image are not independent. Pure numpy.
+Intervals are Student's over images, since objects of one image are not independent and images are few.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 EFFORT = "effort"
 METRICS = ("noc85", "noc90", "iou1", "iou3", EFFORT)
@@ -24,10 +25,9 @@ GOOD = 0.9
 """An IoU above which nothing is left to do: no effort is saved by more."""
 PATIENCE = 10
 """Clicks that count as all the effort there can be, as an IoU of 0 does."""
-ROUNDS = 2000
 LEAST_OBJECTS = 4
 """Objects of the hold-out below which nothing can be told from noise."""
-LEAST_IMAGES = 2
+LEAST_IMAGES = 3
 LABEL_BOUND = 0.10
 """How much worse than the current version a label may get: 10 % more clicks (NoC@85) and 0.10 clicks at least."""
 CLICKS_BOUND = 0.05
@@ -55,7 +55,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Change:
-    """A metric of two versions, and the bootstrap interval of the difference (second - first)."""
+    """A metric of two versions, and the interval of the difference (second - first)."""
 
     metric: str
     first: float
@@ -87,7 +87,7 @@ class Verdict:
     images: int
 
 
-def judge(candidate: Sequence[Score], current: Sequence[Score], base: Sequence[Score], seed: int = 0) -> Verdict:
+def judge(candidate: Sequence[Score], current: Sequence[Score], base: Sequence[Score]) -> Verdict:
     """Promote the candidate only if it is better beyond noise and no label pays for it.
 
     The three sequences score the same objects. The rule: against the current version the effort is less with 95 %
@@ -106,13 +106,13 @@ def judge(candidate: Sequence[Score], current: Sequence[Score], base: Sequence[S
             f"{LEAST_IMAGES} are needed to tell better from luck"
         )
         return Verdict(False, (reason,), (), (), {}, len(candidate), images)
-    to_current = tuple(compare(current, candidate, metric, seed) for metric in METRICS)
-    to_base = tuple(compare(base, candidate, metric, seed) for metric in METRICS)
+    to_current = tuple(compare(current, candidate, metric) for metric in METRICS)
+    to_base = tuple(compare(base, candidate, metric) for metric in METRICS)
     labels: dict[str, Change] = {}
     for label in sorted({score.label for score in candidate if score.label is not None}):
         chosen = [k for k, score in enumerate(candidate) if score.label == label]
         if len(chosen) >= LEAST_OBJECTS:
-            labels[label] = compare([current[k] for k in chosen], [candidate[k] for k in chosen], "noc85", seed)
+            labels[label] = compare([current[k] for k in chosen], [candidate[k] for k in chosen], "noc85")
     against: list[str] = []
     *figures, effort = to_current
     if not effort.better:
@@ -130,29 +130,31 @@ def judge(candidate: Sequence[Score], current: Sequence[Score], base: Sequence[S
     return Verdict(not against, reasons, to_current, to_base, labels, len(candidate), images)
 
 
-def compare(first: Sequence[Score], second: Sequence[Score], metric: str, seed: int = 0) -> Change:
-    """The paired difference of a metric with its bootstrap interval over images."""
+def compare(first: Sequence[Score], second: Sequence[Score], metric: str) -> Change:
+    """The paired difference of a metric with its interval over images."""
     a = np.array([getattr(score, metric) for score in first], np.float64)
     b = np.array([getattr(score, metric) for score in second], np.float64)
     groups = [score.image for score in first]
-    low, high = interval(b - a, groups, seed, 2 * CONFIDENCE - 1 if metric == EFFORT else CONFIDENCE)
+    low, high = interval(b - a, groups, 2 * CONFIDENCE - 1 if metric == EFFORT else CONFIDENCE)
     return Change(metric, float(a.mean()), float(b.mean()), low, high)
 
 
-def interval(
-    values: NDArray[np.float64], groups: Sequence[str], seed: int = 0, confidence: float = CONFIDENCE
-) -> tuple[float, float]:
-    """The bootstrap interval of a mean whose values come in groups: whole groups are drawn."""
+def interval(values: NDArray[np.float64], groups: Sequence[str], confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Student's interval of a mean whose values come in groups, which are what is independent.
+
+    One group proves nothing: its interval is as wide as its largest value, to both sides.
+    """
     names = sorted(set(groups))
+    mean = float(values.mean())
+    if len(names) < 2:
+        most = float(np.abs(values).max())
+        return mean - most, mean + most
     index = {name: k for k, name in enumerate(names)}
     member = np.array([index[group] for group in groups])
-    sums = np.bincount(member, weights=values, minlength=len(names))
-    counts = np.bincount(member, minlength=len(names))
-    drawn = np.random.default_rng(seed).integers(0, len(names), (ROUNDS, len(names)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return float(low), float(high)
+    apart = np.bincount(member, weights=values - mean, minlength=len(names))
+    error = float(np.sqrt(len(names) / (len(names) - 1) * np.sum(apart**2))) / len(values)
+    reach = float(stdtrit(len(names) - 1, (1 + confidence) / 2)) * error
+    return mean - reach, mean + reach
 
 
 def _words(change: Change) -> str:

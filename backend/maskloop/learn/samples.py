@@ -24,6 +24,8 @@ SMALLEST_AREA = 12
 
 HOLDOUT_SHARE = 0.25
 HOLDOUT_MOST = 60
+HOLDOUT_LEAST = 5
+"""Images that are held out of a small project, but a third of it at most: fewer decide nothing."""
 
 TRAIN, HOLDOUT = "train", "holdout"
 
@@ -144,11 +146,12 @@ def split(samples: Sequence[Sample], known: Mapping[str, str]) -> dict[str, str]
 
     What is ``known`` from earlier runs never changes: the hold-out only grows, and an image that was trained
     on never enters it. Of the new images, in the order of their hashes (so by chance), those whose labels the
-    hold-out lacks go there first, until a quarter of all images is held out (at least 2 from 6 images on).
+    hold-out lacks go there first, until a quarter of all images is held out (of a small project a third, but at
+    most 5).
     """
     parts = {sample.content: known[sample.content] for sample in samples if sample.content in known}
     fresh = [sample for sample in samples if sample.content not in known]
-    wanted = min(HOLDOUT_MOST, max(round(HOLDOUT_SHARE * len(samples)), min(2, len(samples) // 3)))
+    wanted = min(HOLDOUT_MOST, max(round(HOLDOUT_SHARE * len(samples)), min(HOLDOUT_LEAST, len(samples) // 3)))
     missing = wanted - sum(part == HOLDOUT for part in parts.values())
     held = {t.label for sample in samples if parts.get(sample.content) == HOLDOUT for t in sample.targets}
     while missing > 0 and fresh:
