@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -19,10 +19,10 @@ from maskloop.jobs.run import Run
 from maskloop.jobs.submissions import config_labels
 from maskloop.jobs.teaching import Taught, keep_weights, teach, write_candidate
 from maskloop.learn import exam, propose, uncertainty
-from maskloop.learn.gate import Score, judge
+from maskloop.learn.gate import Score, Verdict, judge
 from maskloop.learn.report import BeforeAfter, Report
 from maskloop.learn.samples import HOLDOUT, TRAIN, Collected, Sample
-from maskloop.learn.standing import Standing, gain
+from maskloop.learn.standing import Standing, gain, loss
 from maskloop.learn.versions import LIVE
 from maskloop.segment.segmenter import Segmenter
 
@@ -67,17 +67,20 @@ def learn(run: Run, collected: Collected, trained: Sequence[Sample], held: Seque
     standing = propose.tune(
         proposer, held, trained, chosen, look, lambda p: run.report(0.9 + 0.08 * p, "tuning the proposals")
     )
-    standing = _in_config(standing, config_labels(run.ledger.label_config(run.project)))
-    before = propose.standing(current_folder)
+    labels = config_labels(run.ledger.label_config(run.project))
+    standing = _in_config(standing, labels)
+    before = _in_config(propose.standing(current_folder), labels)
+    serving = propose.load(current_folder)
 
-    def again() -> Mapping[str, Standing]:
-        return propose.tune(propose.load(current_folder), held, trained, chosen, look, lambda _: None)
+    def again() -> dict[str, Standing]:
+        return _in_config(propose.tune(serving, held, trained, chosen, look, lambda _: None), labels)
 
-    if not verdict.promote and (why := gain(standing, before, again)):
-        # Clicks stay as they are; the version is worth having for its proposals.
+    weighed = weigh(verdict, standing, before, again)
+    if weighed.verdict.promote and not verdict.promote:
         keep_weights(models[current], candidate)
-        reasons = (why, *(f"clicks stay as they are: {reason}" for reason in verdict.reasons))
-        verdict = dataclasses.replace(verdict, promote=True, reasons=reasons)
+    verdict = weighed.verdict
+    if weighed.kept is not None:
+        proposer, standing = serving, weighed.kept
     proposer.save(candidate, standing)
     live = [label for label, one in standing.items() if one.live]
     (candidate / LIVE).write_text(json.dumps(live))
@@ -98,6 +101,34 @@ def learn(run: Run, collected: Collected, trained: Sequence[Sample], held: Seque
         proposals={label: dataclasses.asdict(one) for label, one in standing.items()},
     )
     return Learned(run.name, candidate, report, _before_after(run, asked, segmenters[current], segmenters[run.name]))
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """The verdict on clicks and proposals together. ``kept`` is the standing of those that serve, where they stay."""
+
+    verdict: Verdict
+    kept: dict[str, Standing] | None = None
+
+
+def weigh(
+    clicks: Verdict,
+    new: Mapping[str, Standing],
+    before: Mapping[str, Standing],
+    again: Callable[[], dict[str, Standing]],
+) -> Weighed:
+    """Better clicks do not bring worse proposals, and better proposals not worse clicks: either may stay as it was.
+
+    ``before`` is the standing of the proposals that serve; ``again`` judges these on the hold-out as it is now.
+    """
+    if clicks.promote:
+        if any(one.live for one in before.values()) and (why := loss(new, old := again())):
+            reasons = (*clicks.reasons, f"proposals stay as they are: {why}")
+            return Weighed(dataclasses.replace(clicks, reasons=reasons), old)
+    elif why := gain(new, before, again):
+        reasons = (why, *(f"clicks stay as they are: {reason}" for reason in clicks.reasons))
+        return Weighed(dataclasses.replace(clicks, promote=True, reasons=reasons))
+    return Weighed(clicks)
 
 
 def _examine(
