@@ -79,8 +79,8 @@ def start(work: Work, ledger: Ledger) -> Iterator[Start]:
     queue = LocalQueue({"preannotate": work})
     started: list[Batches] = []
 
-    def start(deadline: float = 20.0, client: LabelStudioClient | None = None) -> Batches:
-        started.append(Batches(queue, ledger, client, deadline))
+    def start(deadline: float = 20.0, client: LabelStudioClient | None = None, **more: Any) -> Batches:
+        started.append(Batches(queue, ledger, client, deadline, **more))
         return started[-1]
 
     yield start
@@ -112,6 +112,19 @@ def test_a_task_with_nothing_to_go_by_has_no_entry_and_is_no_work(start: Start, 
     assert work.ran == [2]
     assert start().answer(PredictRequest(3, asked().config, asked(id=1).tasks), "v1") == [[]]
     assert len(ledger.batches()) == 1
+
+
+def test_whole_queues_of_a_project_that_learned_are_scored_and_a_task_that_is_opened_is_not(
+    start: Start, work: Work
+) -> None:
+    several = PredictRequest(3, asked().config, (*asked(id=1).tasks, *asked(id=2).tasks))
+    opened = PredictRequest(3, asked().config, asked(id=1).tasks)
+    elsewhere = PredictRequest(4, asked().config, several.tasks)
+    batches = start(learned=lambda project: ["a version"] if project == 3 else [])
+    assert [bool(entry) for entry in batches.answer(several, "v1")] == [True, True]
+    assert batches.answer(opened, "v1") == [[]]
+    assert batches.answer(elsewhere, "v1") == [[], []]
+    assert sorted(work.ran) == [1, 2]
 
 
 def test_a_task_that_fails_costs_its_own_entry_only(start: Start, work: Work, ledger: Ledger) -> None:

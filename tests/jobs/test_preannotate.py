@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import base64
 import contextvars
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 
 from maskloop.jobs.handlers import build_workbench
 from maskloop.jobs.preannotate import PreannotateRequest, plan, preannotate
-from maskloop.jobs.proposals import Proposals
+from maskloop.jobs.proposals import Proposals, write_signatures
+from maskloop.jobs.workbench import Workbench
 from maskloop.labelstudio.requests import PredictRequest, parse_predict
+from maskloop.learn import propose
+from maskloop.learn.propose import Proposer
+from maskloop.learn.standing import Standing
+from maskloop.learn.versions import LIVE
 from maskloop.queue.pauses import serve_pauses
-from maskloop.segment.prompt import Box, Point
+from maskloop.segment.prompt import Box, Image, Point
 from maskloop.settings import Settings
+from tests.learn.test_propose import picture
 
 CONFIG = """<View><Image name="image" value="$image"/>
 <BrushLabels name="brush" toName="image"><Label value="Car"/><Label value="Person"/></BrushLabels>
@@ -50,6 +59,28 @@ def planned(**task: Any) -> PreannotateRequest | None:
 
 def prediction(*results: dict[str, Any], **extra: Any) -> dict[str, Any]:
     return {"id": 1, "result": list(results), "model_version": "detector", **extra}
+
+
+def discs(seed: int) -> Image:
+    return picture(seed).pixels
+
+
+def inline(pixels: Image) -> str:
+    return "data:image/png;base64," + base64.b64encode(cv2.imencode(".png", pixels)[1].tobytes()).decode()
+
+
+def learned(folder: Path) -> tuple[Workbench, Proposer]:
+    """A workbench, and a proposer of the two labels that bright discs had."""
+    bench = build_workbench(Settings(_env_file=None, model="watershed", data_dir=folder))
+    segmenter = bench.segmenter(bench.base_version)[1]
+    samples = [picture(k, label) for k, label in enumerate(["Person", "Tree"] * 3)]
+    return bench, propose.fit(samples, segmenter, lambda s: segmenter.encode(s.pixels), 0, lambda progress: None)
+
+
+def publish(bench: Workbench, folder: Path, proposer: Proposer, *live: str) -> None:
+    shutil.copytree(bench.catalog.folder(bench.model), folder, dirs_exist_ok=True)
+    proposer.save(folder, {label: Standing(True, 0.05, 1, 1, 1, 9, "") for label in live})
+    (folder / LIVE).write_text(json.dumps(live))
 
 
 def test_a_detectors_boxes_and_points_each_become_a_wish() -> None:
@@ -108,6 +139,50 @@ def test_nothing_to_go_by_is_nothing_to_do() -> None:
     assert planned(data={"image": ""}, predictions=[prediction(box("a"))]) is None
 
 
+def test_a_version_proposes_only_labels_that_the_config_has() -> None:
+    request = asked()
+    todo = plan(request.tasks[0], request.config, "v1", ("Tree", "Person", "car"))
+    assert todo is not None
+    assert (todo.wishes, todo.labels) == ((), ("Person",))
+    assert PreannotateRequest.from_json(todo.to_json()).labels == ("Person",)
+    old = {key: value for key, value in todo.to_json().items() if key != "labels"}
+    assert PreannotateRequest.from_json(old).labels is None, "of all that are live"
+    assert plan(request.tasks[0], request.config, "v1", ("Tree",)) is None
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_label_that_is_gone_from_the_config_is_not_proposed(tmp_path: Path) -> None:
+    bench, proposer = learned(tmp_path)
+    name = bench.versions.publish(3, "1", lambda folder: publish(bench, folder, proposer, "Person", "Tree"))
+    shown = asked(data={"image": inline(discs(50))})
+    live = bench.versions.live_labels(name)
+    todo = plan(shown.tasks[0], shown.config, name, live)
+    assert todo is not None
+    answer = preannotate(bench, Proposals(bench), todo.to_json())
+    assert {label for r in answer["result"] for label in r["value"]["brushlabels"]} == {"Person"}
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_task_may_be_scored_with_nothing_to_show(tmp_path: Path) -> None:
+    bench, _ = learned(tmp_path)
+
+    def look(folder: Path) -> None:
+        shutil.copytree(bench.catalog.folder(bench.model), folder, dirs_exist_ok=True)
+        write_signatures(folder, [np.eye(3, dtype=np.float32)[0]])
+
+    request = asked(data={"image": inline(discs(50))})
+    todo = plan(request.tasks[0], request.config, bench.base_version, (), scored=True)
+    assert todo is not None
+    assert (todo.wishes, todo.labels) == ((), ())
+    answer = preannotate(bench, Proposals(bench), todo.to_json())
+    assert (answer["result"], answer["model_version"]) == ([], bench.base_version)
+    assert 0 <= answer["score"] <= 1
+    proposals = Proposals(bench)
+    assert proposals._newest(3) == []
+    bench.versions.publish(3, "2", look)
+    assert len(proposals._newest(3)) == 1, "a candidate tells what is known before anything is promoted"
+
+
 def test_a_request_survives_the_ledger_and_its_digest_forgets_the_version() -> None:
     request = asked(predictions=[prediction(box("a"), point("c"))])
     first, second = (plan(request.tasks[0], request.config, version) for version in ("v1", "v2"))
@@ -124,7 +199,7 @@ def test_a_request_survives_the_ledger_and_its_digest_forgets_the_version() -> N
 def test_clicks_can_pass_between_the_masks_of_a_task(tmp_path: Path) -> None:
     pixels = np.full((100, 200, 3), 30, np.uint8)
     pixels[10:40, 20:60] = pixels[10:40, 100:140] = 220
-    image = "data:image/png;base64," + base64.b64encode(cv2.imencode(".png", pixels)[1].tobytes()).decode()
+    image = inline(pixels)
     bench = build_workbench(Settings(_env_file=None, model="watershed", data_dir=tmp_path))
     boxes = prediction(box("a"), box("b", x=50))
     request = asked(data={"image": image}, predictions=[boxes])

@@ -44,6 +44,7 @@ class Batches:
         deadline: seconds after which a request is answered with what is done.
         client: Label Studio's API; without one nothing can be pushed and the rest is given up.
         live: the labels that a version proposes masks for by itself.
+        learned: the versions that a project has: with any, whole queues are scored where nothing is proposed.
     """
 
     def __init__(
@@ -54,7 +55,9 @@ class Batches:
         deadline: float,
         window: int = WINDOW,
         live: Callable[[str], Collection[str]] = lambda version: (),
+        learned: Callable[[int], Collection[object]] = lambda project: (),
     ) -> None:
+        self._learned = learned
         self._live = live
         self._ledger = ledger
         self._client = client
@@ -86,10 +89,12 @@ class Batches:
         until = time.monotonic() + (self._deadline if len(request.tasks) > 1 else min(self._deadline, ONE_TASK_SECONDS))
         plans: dict[int, PreannotateRequest] = {}
         live = self._live(version)
+        # One task alone may have been opened: an empty prediction would be a tab in it, and be waited for.
+        scored = len(request.tasks) > 1 and request.project is not None and bool(self._learned(request.project))
         for task in request.tasks:
             if task.problem is not None:
                 log.warning("task %s: %s", task.id, task.problem)
-            elif (asked := plan(task, request.config, version, live)) is not None:
+            elif (asked := plan(task, request.config, version, live, scored)) is not None:
                 plans.setdefault(asked.task, asked)
         entries = self._ask(request.project, version, list(plans.values()), until) if plans else {}
         return [[] if task.id is None else entries.pop(task.id, []) for task in request.tasks]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from maskloop.jobs.proposals import Proposals
-from maskloop.jobs.submissions import image_url
+from maskloop.jobs.submissions import config_labels, image_url
 from maskloop.jobs.workbench import Workbench
 from maskloop.labelstudio.client import LabelStudioClient
 from maskloop.labelstudio.images import ImageError
@@ -29,6 +29,7 @@ class Ranked:
 def rank(bench: Workbench, client: LabelStudioClient, project: int, tasks: Iterable[int]) -> list[Ranked]:
     """Tasks, the least known first. Raises LabelStudioError; a task without a readable image is left out."""
     config = client.project(project).label_config
+    labels = config_labels(config)
     version = bench.versions.current(project)
     proposals = Proposals(bench)
     found: list[Ranked] = []
@@ -38,6 +39,6 @@ def rank(bench: Workbench, client: LabelStudioClient, project: int, tasks: Itera
         except (ImageError, Missing) as error:
             log.warning("task %d is left out: %s", task, error)
             continue
-        proposed, certainty = proposals.on_image(version, image)
+        proposed, certainty = proposals.on_image(version, image, labels, project)
         found.append(Ranked(task, certainty, len(proposed)))
     return sorted(found, key=lambda one: one.certainty.score)

@@ -39,7 +39,8 @@ class Wish:
 class PreannotateRequest:
     """What a preannotate job is asked. ``size`` is (width, height) of the upright image, None if nobody said.
 
-    ``name``, ``to_name`` and ``type`` are those of the control that takes the masks.
+    ``name``, ``to_name`` and ``type`` are those of the control that takes the masks. Without wishes the version
+    proposes masks of the ``labels`` (None: of all that are live); if these are none the answer is a score alone.
     """
 
     url: str
@@ -51,6 +52,7 @@ class PreannotateRequest:
     type: str
     wishes: tuple[Wish, ...]
     size: tuple[int, int] | None = None
+    labels: tuple[str, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -63,14 +65,17 @@ class PreannotateRequest:
             "type": self.type,
             "wishes": [{"prompt": w.prompt.to_json(), "id": w.id, "label": w.label} for w in self.wishes],
             "size": None if self.size is None else list(self.size),
+            "labels": None if self.labels is None else list(self.labels),
         }
 
     @classmethod
     def from_json(cls, data: Payload) -> PreannotateRequest:
         wishes = tuple(Wish(Prompt.from_json(w["prompt"]), w["id"], w["label"]) for w in data["wishes"])
         size = None if data["size"] is None else (int(data["size"][0]), int(data["size"][1]))
+        # A request that an older MaskLoop left in the ledger says none: all that are live.
+        labels = None if data.get("labels") is None else tuple(data["labels"])
         keys = ("url", "task", "project", "version", "name", "to_name", "type")
-        return cls(**{key: data[key] for key in keys}, wishes=wishes, size=size)
+        return cls(**{key: data[key] for key in keys}, wishes=wishes, size=size, labels=labels)
 
     def digest(self) -> str:
         """The same for the same image and wishes, whatever the version."""
@@ -78,13 +83,16 @@ class PreannotateRequest:
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def plan(task: Task, config: LabelConfig, version: str, live: Collection[str] = ()) -> PreannotateRequest | None:
+def plan(
+    task: Task, config: LabelConfig, version: str, live: Collection[str] = (), scored: bool = False
+) -> PreannotateRequest | None:
     """What there is to do for a task, None if nothing.
 
     Boxes and points come from the newest annotation or, without any, the newest prediction
     that has some and no mask yet: a source with masks has been through this, or by hand.
-    Without either, the version proposes masks if it has ``live`` labels that the config knows:
-    a request without wishes.
+    Without either, the version proposes masks of those ``live`` labels that the config knows: a
+    request without wishes. Where there are none of those either, a ``scored`` task is told how well
+    its image is known.
     """
     control = config.output()
     if control is None or task.id is None or not task.image_url:
@@ -106,7 +114,8 @@ def plan(task: Task, config: LabelConfig, version: str, live: Collection[str] = 
             return None
         if wishes := tuple(_wishes(task.id, control, prompts))[:MOST]:
             return replace(asked, wishes=wishes, size=prompts[0].size)
-    return asked if any(control.label_for(label) == label for label in live) else None
+    labels = tuple(sorted(label for label in live if control.label_for(label) == label))
+    return replace(asked, labels=labels) if labels or scored else None
 
 
 def _newest_first(task: Task) -> Iterator[Source]:
@@ -171,7 +180,7 @@ def preannotate(bench: Workbench, proposals: Proposals, payload: Payload) -> Res
 
 def _proposed(proposals: Proposals, request: PreannotateRequest, image: LoadedImage, version: str) -> Result:
     """What a version proposes by itself. The score says how well it knows the image, so that tasks sort by it."""
-    proposed, certainty = proposals.on_image(version, image)
+    proposed, certainty = proposals.on_image(version, image, request.labels, request.project)
     height, width = image.pixels.shape[:2]
     found: list[dict[str, Any]] = []
     for number, proposal in enumerate(proposed):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import OrderedDict
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,13 +36,26 @@ class Proposals:
         self._bench = bench
         self._loaded: OrderedDict[str, tuple[Proposer, list[Floats]]] = OrderedDict()
 
-    def on_image(self, version: str, image: LoadedImage) -> tuple[list[Proposal], Certainty]:
-        """The masks of a version's live labels on an image, and how well it knows the image."""
+    def on_image(
+        self, version: str, image: LoadedImage, labels: Collection[str] | None = None, project: int | None = None
+    ) -> tuple[list[Proposal], Certainty]:
+        """The masks of a version's live labels (of ``labels``, if given) on an image, and how well it knows the image.
+
+        The base knows nothing; for a ``project`` of which it serves, it is the images of the newest candidate
+        that are known.
+        """
         version, segmenter = self._bench.segmenter(version)
         proposer, labelled = self._of(version)
         embedding = self._bench.embedding(image, segmenter, Timings())
-        found = proposer.propose(image.pixels, embedding, segmenter, let_clicks_pass)
+        found = proposer.propose(image.pixels, embedding, segmenter, let_clicks_pass, labels)
+        if not labelled and project is not None:
+            labelled = self._newest(project)
         return found, known(image.content, found, embedding, segmenter, labelled)
+
+    def _newest(self, project: int) -> list[Floats]:
+        """What the labelled images of a project look like, as its newest version that says so has seen them."""
+        found = (read_signatures(version.folder) for version in reversed(self._bench.versions.list(project)))
+        return next((signatures for signatures in found if signatures), [])
 
     def _of(self, version: str) -> tuple[Proposer, list[Floats]]:
         if version not in self._loaded:

@@ -8,7 +8,7 @@ on the trained images. A label goes live only where its proposals are good enoug
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -45,13 +45,19 @@ class Proposer:
     floors: Mapping[str, float]
 
     def propose(
-        self, pixels: Image, embedding: Embedding, segmenter: Segmenter, pause: Callable[[], None] = lambda: None
+        self,
+        pixels: Image,
+        embedding: Embedding,
+        segmenter: Segmenter,
+        pause: Callable[[], None] = lambda: None,
+        labels: Collection[str] | None = None,
     ) -> list[Proposal]:
-        """The masks of the live labels on an image, best first; none is an honest answer.
+        """The masks of the live labels (of ``labels``, if given) on an image, best first; none is an honest answer.
 
         ``pause`` is called after each mask: a crowded image takes seconds.
         """
-        found = self.all(pixels, embedding, segmenter, frozenset(self.floors), pause)
+        wanted = frozenset(self.floors if labels is None else set(labels) & set(self.floors))
+        found = self.all(pixels, embedding, segmenter, wanted, pause)
         return [p for p in found if p.score >= self.floors[p.label]][:MOST_PROPOSALS]
 
     def all(

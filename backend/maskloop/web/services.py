@@ -107,7 +107,9 @@ def _assemble(settings: Settings, queue: JobQueue, catalog: Catalog, versions: V
         memory=memory,
         recorder=Recorder(ledger),
         ahead=Ahead(queue, client, settings.prepare_ahead),
-        batches=Batches(queue, ledger, client, settings.batch_deadline_seconds, live=versions.live_labels),
+        batches=Batches(
+            queue, ledger, client, settings.batch_deadline_seconds, live=versions.live_labels, learned=versions.list
+        ),
         inbox=Inbox(ledger, client, settings.max_image_megapixels * MEGA),
         client=client,
     )
