@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from maskloop.labelstudio import rle
 from maskloop.learn import samples
-from maskloop.learn.samples import HOLDOUT, TRAIN, Sample, Target, collect, split
+from maskloop.learn.room import NEWEST, OLDER
+from maskloop.learn.samples import HOLDOUT, TRAIN, Sample, Target, collect, part_of, split
 from maskloop.ledger import Region, Submission
 from maskloop.segment.prompt import Image, Mask
 
@@ -78,6 +80,9 @@ RNG = np.random.default_rng(0)
         (Region("r", "brushlabels", "Cell", 80, 60, rle=b"\x00\x01"), "truncated|RLE|bytes"),
         (Region("r", "brushlabels", "Cell", 80, 60, rle=b"\xff\xff\xff\xff" + bytes(6)), "RLE"),
         (Region("r", "keypointlabels", "Cell", 80, 60), "not a mask"),
+        (Region("r", "brushlabels", "Cell", 80, 60), "not bytes"),
+        (Region("r", "brushlabels", "Cell", 0, 0), "MASKLOOP_MAX_IMAGE_MEGAPIXELS"),
+        (Region("r", "polygonlabels", "Cell", 80, 60), "three corners"),
     ],
 )
 def test_an_odd_region_is_left_out_with_its_reason(bad: Region, reason: str) -> None:
@@ -95,6 +100,8 @@ def test_odd_submissions_are_left_out_whole() -> None:
             submission(annotation=2),
             submission(Region("k", "keypointlabels", "Cell", 80, 60), annotation=3),
             submission(region(disc(40, 30, 12)), annotation=4, image="missing.png"),
+            submission(Region("h", "brushlabels", "Cell", 0, 0), annotation=5),
+            submission(Region("b", "brushlabels", "Cell", 80, 60), annotation=6),
         ],
         load,
         decode,
@@ -105,8 +112,10 @@ def test_odd_submissions_are_left_out_whole() -> None:
     assert "skipped" in reasons[1]
     assert "nothing" in reasons[2]
     assert "not accepted" in reasons[3]
+    assert "MASKLOOP_MAX_IMAGE_MEGAPIXELS" in reasons[5]
+    assert "not bytes" in reasons[6]
     assert "404" in reasons[4]
-    assert len(collected.forms) == 4
+    assert len(collected.forms) == 6
 
 
 def test_a_thin_crack_is_not_noise() -> None:
@@ -145,6 +154,58 @@ def test_two_tasks_with_the_same_image_are_one_sample() -> None:
         None,
     )
     assert [len(s.targets) for s in collected.samples] == [2]
+
+
+def test_two_files_of_the_same_pixels_are_one_sample_on_one_side() -> None:
+    def picture(url: str, task: int) -> tuple[Image, str]:
+        shade = 200 if "other" in url else int(url.split("/")[0])
+        return np.full((*SIZE, 3), shade, np.uint8), hashlib.sha256(url.encode()).hexdigest()
+
+    def submitted(name: str, annotation: int) -> Submission:
+        return submission(region(disc(10 + 3 * (annotation % 9), 30, 8)), annotation=annotation, image=name)
+
+    first = collect([submitted(f"{k}/a.png", k) for k in range(1, 5)], picture, decode, None).samples
+    known = split(first, {})
+    files = {hashlib.sha256(f"{k}/{file}.png".encode()).hexdigest() for k in range(1, 5) for file in "ab"}
+    copies = [submitted(f"{k}/b.png", 4 + k) for k in range(1, 5)]
+    originals = [submitted(f"{k}/a.png", k) for k in range(1, 5)]
+    both = collect([*originals, *copies], picture, decode, None, known).samples
+    assert len(both) == 4
+    parts = split(both, known)
+    assert known.items() <= parts.items(), "what is recorded by the hash of a file stays valid"
+    assert files <= set(parts)
+    alone = collect(copies, picture, decode, None, known).samples
+    again = split(alone, known)
+    sides = {sample.pixels[0, 0, 0]: part_of(sample, known) for sample in first}
+    assert {sample.pixels[0, 0, 0]: again[sample.content] for sample in alone} == sides, "also when the first is gone"
+
+
+def test_a_picture_that_was_trained_on_as_another_file_is_not_held_out() -> None:
+    (sample,) = _samples(1)
+    copied = replace(sample, also=frozenset({"pixels", "copy"}))
+    assert split([copied], {"0000": HOLDOUT, "copy": TRAIN}) == dict.fromkeys(("0000", "pixels", "copy"), TRAIN)
+    assert split([copied], {"0000": HOLDOUT}) == dict.fromkeys(("0000", "pixels", "copy"), HOLDOUT)
+
+
+def test_of_many_images_the_hold_out_the_newest_and_some_others_are_learned_from() -> None:
+    count = NEWEST + OLDER + 60
+
+    def shaded(url: str, task: int) -> tuple[Image, str]:
+        return np.full((*SIZE, 3), int(url), np.uint8), url
+
+    submissions = [
+        submission(region(disc(40, 30, 12)), annotation=k, image=f"{k}", at=f"{k:04d}") for k in range(count)
+    ]
+    known = {f"{k}": HOLDOUT for k in range(5)}
+    collected = collect(submissions, shaded, decode, None, known)
+    kept = {int(sample.content) for sample in collected.samples}
+    assert set(range(5)) | set(range(count - NEWEST, count)) < kept
+    assert len(kept) == 5 + NEWEST + OLDER
+    assert {left.annotation for left in collected.left_out} == set(range(count)) - kept
+    assert all("more images than one training looks at" in left.reason for left in collected.left_out)
+    assert len(collected.forms) == count
+    more = collect([*submissions, submission(annotation=count, at="9999")], shaded, decode, None, known)
+    assert kept != {int(sample.content) for sample in more.samples}, "the next training draws others"
 
 
 def test_a_huge_image_is_learned_from_at_a_bounded_size() -> None:

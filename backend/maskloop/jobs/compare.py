@@ -8,7 +8,7 @@ from maskloop.jobs.handlers import build_workbench
 from maskloop.jobs.material import collect, embed, weights_of
 from maskloop.learn import gate
 from maskloop.learn.gate import Change
-from maskloop.learn.samples import HOLDOUT
+from maskloop.learn.samples import HOLDOUT, part_of
 from maskloop.ledger import Ledger
 from maskloop.settings import Settings
 
@@ -32,7 +32,7 @@ def compare(settings: Settings, project: int, first: str, second: str) -> tuple[
         collected = collect(bench, ledger, project, settings, lambda count: None)
     finally:
         ledger.close()
-    held = [sample for sample in collected.samples if parts.get(sample.content) == HOLDOUT]
+    held = [sample for sample in collected.samples if part_of(sample, parts) == HOLDOUT]
     if not held:
         raise NothingHeldOut(f"project {project} has no hold-out yet: nothing was trained from its submissions")
     asked = exam.questions(held)

@@ -42,7 +42,7 @@ def collect(
         return mask
 
     labels = config_labels(ledger.label_config(project))
-    return samples_of.collect(ledger.submissions(project), load, decode, labels)
+    return samples_of.collect(ledger.submissions(project), load, decode, labels, ledger.parts(project))
 
 
 def embed(bench: Workbench, sample: Sample, segmenter: Segmenter) -> Embedding:

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from maskloop.learn.pixels import Floats
 from maskloop.learn.samples import Sample
 
+MOST_PIXELS = 400_000
+"""Of all lessons together: 320 MB with 200 features each, and as much again while a head is trained on them."""
+
 Report: TypeAlias = Callable[[float], None]
 
 
@@ -60,8 +63,13 @@ class Lesson:
     depths: Floats
 
 
-def pixel_lessons(sample: Sample, features: Floats, labels: Sequence[str], rng: np.random.Generator) -> Lesson:
-    """Some pixels inside the objects of an image, around them and elsewhere."""
+def pixel_lessons(
+    sample: Sample, features: Floats, labels: Sequence[str], rng: np.random.Generator, images: int = 1
+) -> Lesson:
+    """Some pixels inside the objects of an image, around them and elsewhere: its share of MOST_PIXELS at most.
+
+    ``images`` is how many there are lessons from.
+    """
     height, width = features.shape[:2]
     belongs = np.zeros((height, width, len(labels)), bool)
     unknown = np.zeros((height, width), bool)
@@ -77,9 +85,10 @@ def pixel_lessons(sample: Sample, features: Floats, labels: Sequence[str], rng: 
     inside = belongs.any(axis=-1)
     ring = (cv2.dilate(np.asarray(inside, np.uint8), np.ones((9, 9), np.uint8)) > 0) & ~inside & ~unknown
     picked = []
+    share = min(1.0, MOST_PIXELS / (4000 * images))
     for area, most in ((inside, 1500), (ring, 700), (~inside & ~unknown, 1800)):
         places = np.flatnonzero(area)
-        picked.append(rng.permutation(places)[:most])
+        picked.append(rng.permutation(places)[: int(share * most)])
     chosen = np.concatenate(picked)
     flat = features.reshape(-1, features.shape[-1])[chosen]
     return Lesson(flat, belongs.reshape(-1, len(labels))[chosen].astype(np.float32), depth.reshape(-1)[chosen])

@@ -134,7 +134,7 @@ def fit(samples: Sequence[Sample], segmenter: Segmenter, embed: Embed, seed: int
     lessons: list[Lesson] = []
     for number, sample in enumerate(samples):
         report(0.3 * number / len(samples))
-        lessons.append(pixel_lessons(sample, look(sample.pixels, embed(sample)), labels, rng))
+        lessons.append(pixel_lessons(sample, look(sample.pixels, embed(sample)), labels, rng, len(samples)))
     manners = {label: first_manner(samples, label) for label in labels}
     order = [int(k) for k in rng.permutation(len(samples))]
     width = _width(samples, lessons, order, manners, embed)
