@@ -7,7 +7,7 @@ from bisect import insort
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-NEWEST, OLDER = 80, 80
+NEWEST, OLDER = 60, 60
 """Images that are not held out: so many of the newest, and so many of all others, drawn by lot."""
 HELD = 60
 """Images that are held out."""
