@@ -20,6 +20,8 @@ from maskloop.segment.clicknet_encoder import Encoder, normalised
 
 DOUBT = 0.15
 """How much surer (logits of the predicted IoU) what was learned has to be: on familiar objects it is by more."""
+SURE = 2.2
+"""As a logit, a predicted IoU of 0.9: so sure is sure enough, for either."""
 
 
 class ClickNetwork(nn.Module):
@@ -54,10 +56,12 @@ def network_of(tensors: Mapping[str, Tensor]) -> ClickNetwork:
 def side_by_side(
     first: nn.Module, learned: nn.Module, features: dict[str, Tensor], prompts: PromptMaps
 ) -> tuple[Tensor, Tensor]:
-    """The masks of two decoders, so that the one which its own decoder is surer of can be chosen.
+    """The masks of whichever of two decoders is surer of its best one, and its predicted IoUs as logits.
 
-    A decoder that learned some objects is unsure about everything else, where the first one still knows.
+    A decoder that learned some objects is unsure about everything else, where the first one still knows. Above SURE
+    the first is not asked how sure it is: it may be quite sure of the whole where a project means a part.
     """
     logits, judged = first(features, prompts)
     more, also = learned(features, prompts)
-    return torch.cat([logits, more], dim=1), torch.cat([judged, also - DOUBT], dim=1)
+    surer = also.amax(1) - DOUBT > judged.amax(1).clamp(max=SURE)
+    return torch.where(surer[:, None, None, None], more, logits), torch.where(surer[:, None], also, judged)
