@@ -47,6 +47,7 @@ class Answer:
     """The prompts of ``context.result``."""
     regions: list[dict[str, Any]]
     errors: list[str] = field(default_factory=list)
+    version: str = ""
 
     @property
     def mask(self) -> Mask:

@@ -68,7 +68,8 @@ class Editor:
         asked = json.loads(request.post_data or "{}")["context"]["result"]
         data = body.get("data") or {}
         regions = data.get("result") if isinstance(data, dict) else None
-        self.answers.append(Answer(asked, regions or [], body.get("errors") or []))
+        version = data.get("model_version") if isinstance(data, dict) else None
+        self.answers.append(Answer(asked, regions or [], body.get("errors") or [], version or ""))
 
     # ---- opening and leaving
 

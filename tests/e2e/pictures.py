@@ -1,6 +1,7 @@
 """Synthetic photographs whose objects are where the tests click."""
 
 import io
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -27,6 +28,37 @@ def pixels(seed: int = 7) -> np.ndarray:
 
 def png(seed: int = 7) -> bytes:
     return _encoded(Image.fromarray(pixels(seed)), "PNG")
+
+
+@dataclass(frozen=True)
+class Ringed:
+    """A picture of ringed discs, of which the cores are wanted: a model that never saw them takes the ring with it."""
+
+    pixels: np.ndarray
+    masks: list[np.ndarray]
+    centres: list[tuple[float, float]]
+    """In percent, x before y."""
+
+    def png(self) -> bytes:
+        return _encoded(Image.fromarray(self.pixels), "PNG")
+
+
+def ringed(seed: int) -> Ringed:
+    """Two ringed discs and a bright block on dark noise; no two seeds have them at the same places."""
+    rng = np.random.default_rng(seed)
+    noise = rng.integers(0, 24, (HEIGHT, WIDTH, 3))
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    picture = noise + np.array([40, 44, 48])
+    picture[380:440, 250:400] = noise[380:440, 250:400] + np.array([60, 190, 220])
+    masks, centres = [], []
+    for middle in (165, 475):
+        column, row, radius = middle + rng.integers(-50, 50), 190 + rng.integers(-60, 60), rng.integers(65, 95)
+        away = np.hypot(x - column, y - row)
+        picture[away < radius] = noise[away < radius] + np.array([220, 200, 60])
+        picture[away < 0.5 * radius] = noise[away < 0.5 * radius] + np.array([150, 30, 60])
+        masks.append(away < 0.5 * radius)
+        centres.append((100 * column / WIDTH, 100 * row / HEIGHT))
+    return Ringed(picture.astype(np.uint8), masks, centres)
 
 
 def turned_jpeg() -> bytes:
