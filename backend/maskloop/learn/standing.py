@@ -54,10 +54,10 @@ def stand(
 
     The rule: with the floor that gives the best F1, at least 40 % of the held-out objects are found (IoU >= 0.7)
     and at least half of what is proposed is right, both with 90 % confidence (Wilson's bound), and the objects lie
-    on at least LEAST_IMAGES images. In a simulation (1500 times, the floor picked on the same objects, right masks
-    scored half a standard deviation higher than wrong ones) labels of which a fifth of the objects is found go live
-    in at most 1 %, labels of which 30 % of the masks are right in 7 and 5 %, and such with 90 % of both in 90 and
-    100 %, on 5 and 10 images with one object each. By the two shares alone it was 24, 71 and 100 % on 5 images.
+    on at least LEAST_IMAGES images. In a simulation (decision 14; the floor is picked on the same objects), on 5 and
+    on 10 images with one object each, labels of which a fifth of the objects is found go live in at most 1 %, labels
+    of which 30 % of the masks are right in 7 and 5 %, and such with 90 % of both in 90 and 100 %. By the two shares
+    alone it was 24, 71 and 100 % on 5 images.
 
     Where people label only some of the objects of an image,
     proposals that meet no submitted object prove nothing; this is taken to be so when, on the images that were
