@@ -10,8 +10,11 @@ from maskloop.segment.card import ModelError, read_card, write_card
 from maskloop.segment.clicknet import ClickNet, encoder_hash, load_clicknet
 from maskloop.segment.clicknet_decoder import PromptMaps
 from maskloop.segment.clicknet_net import ClickNetwork, side_by_side
+from maskloop.segment.clicknet_state import State
+from maskloop.segment.clicknet_view import Window
+from maskloop.segment.memory import LIMIT, MEMORY, Memory
 from maskloop.segment.prompt import Box, Mask, Point, Prompt, Scribble
-from maskloop.segment.segmenter import Segmenter
+from maskloop.segment.segmenter import Embedding, Segmenter
 from maskloop.settings import default_models_dir
 
 SHIPPED = default_models_dir() / "clicknet"
@@ -75,6 +78,52 @@ def test_an_answer_depends_on_the_prompt_alone(model: ClickNet, scene: tuple[np.
     at_once = model.decode(model.encode(image), Prompt(points))
     assert np.array_equal(stepwise.mask, at_once.mask)
     assert stepwise.score == at_once.score
+
+
+def test_what_is_remembered_is_bounded_for_all_images_together(model: ClickNet) -> None:
+    points = tuple(Point(5 + 9 * k, 5 + 7 * k, k % 3 != 2) for k in range(6))
+    embeddings = [model.encode(np.random.default_rng(n).integers(0, 255, (64, 96, 3), np.uint8)) for n in range(12)]
+    for embedding in embeddings:
+        for count in range(1, 7):
+            model.decode(embedding, Prompt(points[:count]))
+    assert LIMIT / 2 < MEMORY.nbytes <= LIMIT
+
+
+def test_an_answer_is_the_same_when_nothing_is_remembered(
+    model: ClickNet, scene: tuple[np.ndarray, Mask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedding = model.encode(scene[0])
+    prompt = Prompt((Point(90, 100), Point(230, 100, False), Point(110, 120)), box=Box(40, 50, 140, 150))
+    remembered = [model.decode(embedding, prompt).mask for _ in range(2)][1]
+    memory = Memory(1000)
+    monkeypatch.setattr("maskloop.segment.clicknet.MEMORY", memory)
+    assert np.array_equal(model.decode(embedding, prompt).mask, remembered)
+    assert memory.nbytes == 0
+
+
+def test_a_thousand_clicks_are_answered(model: ClickNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def answered(embedding: Embedding, prompt: Prompt, earlier: State | None) -> State:
+        asked.append(len(prompt.points))
+        return State(np.ones((65, 65), np.float32), Window(0, 0, 64, 64), 0.5)
+
+    monkeypatch.setattr(model, "_answered", answered)
+    embedding = model.encode(np.zeros((64, 64, 3), np.uint8))
+    model.decode(embedding, Prompt(tuple(Point(n % 64, n // 64) for n in range(1200))))
+    assert asked == list(range(1, 1201))
+
+
+def test_what_only_says_where_the_object_is_not_gets_an_empty_mask(
+    model: ClickNet, scene: tuple[np.ndarray, Mask]
+) -> None:
+    image, disc = scene
+    embedding, no = model.encode(image), Point(230, 100, False)
+    for prompt in (Prompt((no,)), Prompt((no,), scribbles=(Scribble(disc, False),)), Prompt(prior=disc & ~disc)):
+        answer = model.decode(embedding, prompt)
+        assert not answer.mask.any()
+        assert answer.score == 0
+    assert iou(model.decode(embedding, Prompt((no, Point(90, 100)))).mask, disc) > 0.8
 
 
 def test_every_click_is_honoured(model: ClickNet) -> None:

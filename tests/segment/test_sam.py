@@ -13,6 +13,7 @@ pytest.importorskip("transformers", reason="the SAM family needs the extra [sam]
 from maskloop.segment.card import Card, ModelError, write_card  # noqa: E402
 from maskloop.segment.catalog import Catalog  # noqa: E402
 from maskloop.segment.embeddings import EmbeddingCache, pack, unpack  # noqa: E402
+from maskloop.segment.memory import Memory  # noqa: E402
 from maskloop.segment.postprocess import clean  # noqa: E402
 from maskloop.segment.prompt import Box, Image, Mask, Point, Prompt, Scribble  # noqa: E402
 from maskloop.segment.sam import DECODER, SamSegmenter, device  # noqa: E402
@@ -147,6 +148,18 @@ def test_the_answer_before_is_fed_back(sam: SamSegmenter, monkeypatch: pytest.Mo
     assert [call["several"] for call in calls] == [True, False, False]
     sam.decode(embedding, Prompt((*PROMPTS["clicks"].points, Point(5, 5, False))))
     assert len(calls) == 4, "earlier clicks are remembered, only the new one is decoded"
+
+
+def test_what_is_remembered_is_bounded_for_all_images_together(
+    sam: SamSegmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = sam._answer(sam.encode(picture()), sam.frame((90, 150)), PROMPTS["click"]).logits.nbytes  # type: ignore[union-attr]
+    memory = Memory(3 * size)
+    monkeypatch.setattr("maskloop.segment.sam.MEMORY", memory)
+    embeddings = [sam.encode(picture(seed=seed)) for seed in range(4)]
+    answers = [sam.decode(embedding, PROMPTS["clicks"]).mask for embedding in embeddings]
+    assert memory.nbytes == 3 * size
+    assert np.array_equal(sam.decode(embeddings[0], PROMPTS["clicks"]).mask, answers[0])
 
 
 def test_clicks_are_honoured_and_a_prompt_that_names_no_object_gets_an_empty_mask(sam: SamSegmenter) -> None:

@@ -9,10 +9,8 @@ process gives the same one; what is still in memory is not computed again.
 from __future__ import annotations
 
 import hashlib
-import threading
 from dataclasses import replace
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
 import cv2
 import numpy as np
@@ -24,8 +22,9 @@ from maskloop.segment.catalog import Source
 from maskloop.segment.clicknet_decoder import PromptMaps
 from maskloop.segment.clicknet_encoder import normalised
 from maskloop.segment.clicknet_net import ClickNetwork, network_of
-from maskloop.segment.clicknet_state import Features, Memory, State, cut_off, relevant
+from maskloop.segment.clicknet_state import Features, State, cut_off, relevant
 from maskloop.segment.clicknet_view import Map, Window, around, bounds, carried, cut, moved, resized, spread
+from maskloop.segment.memory import MEMORY
 from maskloop.segment.postprocess import clean
 from maskloop.segment.prompt import Box, Image, Mask, Point, Prompt, Scribble
 from maskloop.segment.segmenter import Embedding, Prediction
@@ -48,8 +47,7 @@ class ClickNet:
         self.device = device or torch.device("cpu")
         self.network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.encoder = encoder_hash(network)
-        self._memories: WeakKeyDictionary[Embedding, Memory] = WeakKeyDictionary()
-        self._lock = threading.Lock()
+        self._own = object()  # marks its answers; features of a window serve every network with its encoder
 
     def encode(self, image: Image) -> Embedding:
         """The embedding of an image: features of the whole in float16, and its pixels, reduced to KEPT at most."""
@@ -64,16 +62,19 @@ class ClickNet:
         return Embedding({"pixels": np.ascontiguousarray(pixels), **arrays}, (height, width), self.encoder)
 
     def decode(self, embedding: Embedding, prompt: Prompt) -> Prediction:
-        """The mask for a prompt. Raises ValueError if the embedding is another encoder's or the prompt is empty."""
+        """The mask for a prompt. Raises ValueError if the embedding is another encoder's or the prompt is empty.
+
+        A prompt that does not say where the object is gets an empty mask.
+        """
         if embedding.encoder != self.encoder:
             raise ValueError(f"the embedding was made by encoder {embedding.encoder}, {self.name} has {self.encoder}")
         if prompt.empty:
             raise ValueError("an empty prompt has no mask: give a click, a box, a stroke or a mask to start from")
+        if not prompt.pointing:
+            return Prediction(np.zeros(embedding.size, bool), 0.0)
         height, width = embedding.arrays["pixels"].shape[:2]
         scale = (embedding.size[1] / width, embedding.size[0] / height)
-        with self._lock:
-            memory = self._memories.setdefault(embedding, Memory())
-        state = self._state(embedding, memory, _reduced(prompt, scale, (height, width)))
+        state = self._state(embedding, _reduced(prompt, scale, (height, width)))
         mask = spread(state.logits, state.window, scale, embedding.size)
         return Prediction(clean(mask, prompt), state.score)
 
@@ -94,25 +95,29 @@ class ClickNet:
         chosen: Map = logits[0, best].float().cpu().numpy()
         return chosen, float(judged[0, best].sigmoid())
 
-    def _state(self, embedding: Embedding, memory: Memory, prompt: Prompt) -> State:
-        """The answer to a prompt, from the answer to the same prompt with one click less."""
-        key = prompt.digest()
-        known = memory.state(key)
-        if known is not None:
-            return known
-        anchored = prompt.box is not None or bool(prompt.scribbles) or prompt.prior is not None
-        earlier: State | None = None
-        if len(prompt.points) > 1 or (prompt.points and (prompt.box is not None or prompt.scribbles)):
-            earlier = self._state(embedding, memory, replace(prompt, points=prompt.points[:-1]))
-        elif prompt.prior is not None:
-            earlier = _started(prompt.prior)
-        state = self._answered(embedding, memory, prompt, earlier, anchored)
-        memory.keep(None, None, key, state)
+    def _state(self, embedding: Embedding, prompt: Prompt) -> State:
+        """The answer to a prompt, from the answer to the same prompt with one click less, and so on."""
+        state: State | None = None
+        unknown: list[tuple[str, Prompt]] = []
+        least = 0 if prompt.box is not None or prompt.scribbles or not prompt.points else 1
+        for count in range(len(prompt.points), least - 1, -1):
+            part = replace(prompt, points=prompt.points[:count])
+            if unknown and not part.pointing:
+                break
+            key = part.digest()
+            state = MEMORY.recall(embedding, (self._own, key))
+            if state is not None:
+                break
+            unknown.append((key, part))
+        if state is None and prompt.prior is not None:
+            state = _started(prompt.prior)
+        for key, part in reversed(unknown):
+            state = self._answered(embedding, part, state)
+            MEMORY.keep(embedding, (self._own, key), state, state.logits.nbytes)
+        assert state is not None
         return state
 
-    def _answered(
-        self, embedding: Embedding, memory: Memory, prompt: Prompt, earlier: State | None, anchored: bool
-    ) -> State:
+    def _answered(self, embedding: Embedding, prompt: Prompt, earlier: State | None) -> State:
         size: tuple[int, int] = embedding.arrays["pixels"].shape[:2]  # type: ignore[assignment]
         whole = _whole(size)
         last = prompt.points[-1] if prompt.points else None
@@ -121,12 +126,12 @@ class ClickNet:
             window = around(box.x0, box.y0, box.x1, box.y1, MARGIN, LEAST_WINDOW, size)
         else:
             if earlier is None or (last is not None and not earlier.window.holds(last.x, last.y, last.x, last.y)):
-                earlier = self._seen(embedding, memory, whole, prompt, earlier)
+                earlier = self._seen(embedding, whole, prompt, earlier)
             window = self._window(prompt, earlier, size)
-        state = self._seen(embedding, memory, window, prompt, earlier)
+        state = self._seen(embedding, window, prompt, earlier)
         wider = self._window(prompt, state, size)
         if cut_off(state, size) and wider != state.window and not window.holds(wider.x0, wider.y0, wider.x1, wider.y1):
-            state = self._seen(embedding, memory, wider, prompt, state)
+            state = self._seen(embedding, wider, prompt, state)
         return state
 
     def _window(self, prompt: Prompt, state: State, size: tuple[int, int]) -> Window:
@@ -152,14 +157,12 @@ class ClickNet:
             return state.window
         return fresh
 
-    def _seen(
-        self, embedding: Embedding, memory: Memory, window: Window, prompt: Prompt, earlier: State | None
-    ) -> State:
+    def _seen(self, embedding: Embedding, window: Window, prompt: Prompt, earlier: State | None) -> State:
         """One look at a window with everything known so far."""
         pixels: Image = embedding.arrays["pixels"]  # type: ignore[assignment]
         coarse = window == _whole(pixels.shape)
         view = window.view_size(COARSE if coarse else ZOOM)
-        features = memory.features(window)
+        features: Features | None = MEMORY.recall(embedding, (window, self.device))
         if features is None:
             if coarse:
                 arrays = ((n, a) for n, a in embedding.arrays.items() if n != "pixels")
@@ -167,7 +170,8 @@ class ClickNet:
                 features = {n: f.contiguous(memory_format=torch.channels_last) for n, f in features.items()}
             else:
                 features = self.features(cut(pixels, window, ZOOM))
-            memory.keep(window, features, None, None)
+            nbytes = sum(f.numel() * f.element_size() for f in features.values())
+            MEMORY.keep(embedding, (window, self.device), features, nbytes)
         previous = None
         if earlier is not None:
             probability = 1 / (1 + np.exp(-earlier.logits))

@@ -1,9 +1,7 @@
-"""clicknet's answers as its next looks need them: what is remembered of them, and what of a mask is kept."""
+"""clicknet's answers as its next looks need them, and what of a mask is kept."""
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import cv2
@@ -13,9 +11,6 @@ import torch
 from maskloop.segment.clicknet_view import Map, Window, resized
 from maskloop.segment.postprocess import pixel
 from maskloop.segment.prompt import Point, Prompt
-
-REMEMBERED = 48
-"""How many windows' features, and how many answers, are remembered for one embedding."""
 
 Features = dict[str, torch.Tensor]
 
@@ -27,34 +22,6 @@ class State:
     logits: Map
     window: Window
     score: float
-
-
-class Memory:
-    """What was computed for one embedding; only ever a saving, never a source of truth."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._features: OrderedDict[Window, Features] = OrderedDict()
-        self._states: OrderedDict[str, State] = OrderedDict()
-
-    def features(self, window: Window) -> Features | None:
-        with self._lock:
-            return self._features.get(window)
-
-    def state(self, key: str) -> State | None:
-        with self._lock:
-            return self._states.get(key)
-
-    def keep(self, window: Window | None, features: Features | None, key: str | None, state: State | None) -> None:
-        with self._lock:
-            if window is not None and features is not None:
-                self._features[window] = features
-                if len(self._features) > REMEMBERED // 8:
-                    self._features.popitem(last=False)
-            if key is not None and state is not None:
-                self._states[key] = state
-                if len(self._states) > REMEMBERED:
-                    self._states.popitem(last=False)
 
 
 def cut_off(state: State, size: tuple[int, int]) -> bool:

@@ -68,6 +68,12 @@ class Prompt:
     def empty(self) -> bool:
         return not (self.points or self.box or self.scribbles or self.prior is not None)
 
+    @property
+    def pointing(self) -> bool:
+        """Whether it says where the object is; what is only told where it is not could be anything."""
+        given = any(p.positive for p in self.points) or any(s.positive and s.mask.any() for s in self.scribbles)
+        return given or self.box is not None or (self.prior is not None and bool(self.prior.any()))
+
     def to_json(self) -> dict[str, Any]:
         """The prompt as plain JSON; :meth:`from_json` gives it back."""
         return {

@@ -2,17 +2,16 @@
 
 The image is encoded once; a click runs the light decoder, which gets its own answer to the
 clicks before as a mask to start from. That answer follows from the prompt alone: it is
-remembered per embedding, and worked out again where it is not.
+remembered while there is room, and worked out again where it is not.
 """
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass, replace
 from pathlib import Path
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from maskloop.segment.card import ModelError, read_card, sha256
 from maskloop.segment.catalog import Source
+from maskloop.segment.memory import MEMORY
 from maskloop.segment.postprocess import clean
 from maskloop.segment.prompt import Image, Point, Prompt
 from maskloop.segment.sam_net import SamNet, read_net
@@ -34,8 +34,6 @@ DECODER = "decoder.safetensors"
 WEIGHTS = "model.safetensors"
 TAUGHT_ON = "taught_on"
 """The option of a version's card with the sha256 of the base weights it was retrained on."""
-REMEMBERED = 64
-"""Answers kept per embedding; one takes 128 kB."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Answer:
 
 
 class SamSegmenter:
-    """Any of the family. Safe from several threads; keeps nothing of an image but what hangs on its embedding."""
+    """Any of the family. Safe from several threads; keeps nothing of an image but its answers, while there is room."""
 
     def __init__(
         self, name: str, encoder: str, net: SamNet, device: torch.device, original: SamNet | None = None
@@ -58,8 +56,7 @@ class SamSegmenter:
         self._original = original  # alive as long as somebody uses its encoder
         self.device = device
         self.half = half_precision(device)
-        self._memory: WeakKeyDictionary[Embedding, OrderedDict[str, Answer]] = WeakKeyDictionary()
-        self._lock = threading.Lock()
+        self._own = object()  # marks its answers in the memory that all networks of a process share
 
     def encode(self, image: Image) -> Embedding:
         pixels = torch.from_numpy(self.net.pixels(image))[None].to(self.device)
@@ -109,11 +106,11 @@ class SamSegmenter:
             if start is not None and not count and prompt.points:
                 continue
             key = hashlib.sha256(f"{given}{[(p.x, p.y, p.positive) for p in points]}".encode()).hexdigest()
-            known = self._recall(embedding, key)
+            known: Answer | None = MEMORY.recall(embedding, (self._own, key))
             if known is None:
                 features = features or self.features(embedding)
                 known = self._step(features, frame, prompt, points, previous)
-                self._remember(embedding, key, known)
+                MEMORY.keep(embedding, (self._own, key), known, known.logits.nbytes)
             previous = known
         return previous
 
@@ -145,17 +142,6 @@ class SamSegmenter:
 
     def _tensor(self, array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array)[None].to(self.device)
-
-    def _recall(self, embedding: Embedding, key: str) -> Answer | None:
-        with self._lock:
-            return self._memory.get(embedding, OrderedDict()).get(key)
-
-    def _remember(self, embedding: Embedding, key: str, answer: Answer) -> None:
-        with self._lock:
-            answers = self._memory.setdefault(embedding, OrderedDict())
-            answers[key] = answer
-            while len(answers) > REMEMBERED:
-                answers.popitem(last=False)
 
 
 def load(source: Source) -> SamSegmenter:
