@@ -82,7 +82,46 @@ def test_every_click_is_honoured_and_cleaning_is_stable(seed: int, points: list[
     last = {pixel(point, mask.shape): point.positive for point in points}
     for (x, y), positive in last.items():
         assert bool(cleaned[y, x]) == positive
-    assert np.array_equal(clean(clean(cleaned, prompt), prompt), clean(cleaned, prompt))
+    assert np.array_equal(clean(cleaned, prompt), cleaned)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.lists(st.builds(Point, coordinate, coordinate, st.booleans()), max_size=6),
+    st.sampled_from([1, 2, 3, 8]),
+    st.floats(0.02, 0.98),
+    st.booleans(),
+    st.booleans(),
+)
+def test_cleaning_twice_is_cleaning_once(
+    seed: int, points: list[Point], grain: int, share: float, boxed: bool, started: bool
+) -> None:
+    """Of masks with pieces, holes and islands of every size, on an image large enough for discs of several pixels."""
+    rng = np.random.default_rng(seed)
+    grains = rng.random((-(-480 // (12 * grain)), -(-480 // (12 * grain)))) < share
+    mask = np.kron(grains, np.ones((12 * grain, 12 * grain), bool))[:480, :480] ^ (rng.random((480, 480)) < 0.001)
+    larger = tuple(Point(12 * p.x, 12 * p.y, p.positive) for p in points)
+    prior = rng.random((480, 480)) < 0.0002 if started else None
+    prompt = Prompt(larger, Box(100, 100, 300, 300) if boxed else None, (), prior)
+    cleaned = clean(mask, prompt)
+    assert np.array_equal(clean(cleaned, prompt), cleaned)
+
+
+def test_a_click_beside_everything_adds_its_disc_and_takes_nothing() -> None:
+    pieces = rectangle(50, 50, 200, 200, 400) | rectangle(50, 250, 200, 300, 400)
+    prompt = Prompt((Point(300, 350),))
+    cleaned = clean(pieces, prompt)
+    assert cleaned[350, 300]
+    assert np.array_equal(cleaned & pieces, pieces)
+    assert np.array_equal(clean(cleaned, prompt), cleaned)
+
+
+def test_what_a_negative_click_cuts_off_goes() -> None:
+    bar = rectangle(10, 248, 490, 251, 500)
+    cleaned = clean(bar, Prompt((Point(50, 249), Point(250, 249, False))))
+    assert cleaned[249, 50]
+    assert not cleaned[249, 250:].any()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1)])

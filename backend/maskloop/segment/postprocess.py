@@ -18,45 +18,59 @@ FORCED = 0.006
 def clean(mask: Mask, prompt: Prompt) -> Mask:
     """A tidy copy of ``mask`` (H x W) that agrees with every click of ``prompt``.
 
-    Connected pieces that touch no positive click, positive stroke or prior mask go; where
-    there are none of those, pieces outside the box go. Specks and pinholes go too. At last
-    every positive click is inside and every negative one outside, the later click winning
-    where two fall on one pixel. Cleaning twice changes nothing more.
+    Every positive click is inside and every negative one outside, the later click winning
+    where two fall on one pixel. Connected pieces that touch no positive click, positive
+    stroke or prior mask go; where there are none of those, pieces outside the box go.
+    Where all that is touched is what a click itself added, nothing tells the pieces apart
+    and they stay. Specks and pinholes go too. Cleaning twice changes nothing more.
     """
-    result = mask.copy()
-    window = _window(mask)
+    result = honoured(mask, prompt.points)
+    window = _window(result)
     if window is not None:
         rows, columns = window
-        anchors = _anchors((mask.shape[0], mask.shape[1]), prompt)[window]
-        wanted = _indices(prompt.points, True, mask.shape)
-        unwanted = _indices(prompt.points, False, mask.shape)
-        part = _pieces(mask[window], anchors, _moved(wanted, rows, columns))
-        result[window] = _filled(part, _moved(unwanted, rows, columns))
-    return honoured(result, prompt.points)
+        shape = (mask.shape[0], mask.shape[1])
+        wanted = _moved(_indices(prompt.points, True, shape), rows, columns)
+        unwanted = _moved(_indices(prompt.points, False, shape), rows, columns)
+        part = _filled(result[window], unwanted)
+        result[window] = _pieces(part, _anchors(shape, prompt)[window], _discs(shape, prompt.points)[window], wanted)
+    return result
 
 
 def honoured(mask: Mask, points: Iterable[Point]) -> Mask:
     """``mask`` with a small disc added or cut at each click that contradicts it, and every clicked pixel right."""
     points = tuple(points)
-    height, width = mask.shape
     result = mask.copy()
-    reach = FORCED * max(height, width)
     for point in points:
         x, y = pixel(point, mask.shape)
-        if bool(result[y, x]) == point.positive:
-            continue
-        # Half way to the nearest click of the other kind at most, so that no disc undoes another click.
-        others = [pixel(p, mask.shape) for p in points if p.positive != point.positive]
-        nearest = min((np.hypot(x - a, y - b) for a, b in others), default=np.inf)
-        radius = int(min(reach, nearest / 2))
-        x0, x1, y0, y1 = max(x - radius, 0), min(x + radius + 1, width), max(y - radius, 0), min(y + radius + 1, height)
-        rows, columns = np.ogrid[y0:y1, x0:x1]
-        disc = (rows - y) ** 2 + (columns - x) ** 2 <= radius * radius
-        result[y0:y1, x0:x1][disc] = point.positive
+        if bool(result[y, x]) != point.positive:
+            _draw(result, point, points)
     for point in points:
         x, y = pixel(point, mask.shape)
         result[y, x] = point.positive
     return result
+
+
+def _draw(mask: Mask, point: Point, points: tuple[Point, ...]) -> None:
+    """Add or cut the disc around one of ``points``."""
+    height, width = mask.shape
+    x, y = pixel(point, mask.shape)
+    # Half way to the nearest click of the other kind at most, so that no disc undoes another click.
+    others = [pixel(p, mask.shape) for p in points if p.positive != point.positive]
+    nearest = min((np.hypot(x - a, y - b) for a, b in others), default=np.inf)
+    radius = int(min(FORCED * max(height, width), nearest / 2))
+    x0, x1, y0, y1 = max(x - radius, 0), min(x + radius + 1, width), max(y - radius, 0), min(y + radius + 1, height)
+    rows, columns = np.ogrid[y0:y1, x0:x1]
+    disc = (rows - y) ** 2 + (columns - x) ** 2 <= radius * radius
+    mask[y0:y1, x0:x1][disc] = point.positive
+
+
+def _discs(shape: tuple[int, int], points: tuple[Point, ...]) -> Mask:
+    """All that positive clicks may have added to a mask."""
+    discs = np.zeros(shape, bool)
+    for point in points:
+        if point.positive:
+            _draw(discs, point, points)
+    return discs
 
 
 def pixel(point: Point, shape: tuple[int, ...]) -> tuple[int, int]:
@@ -106,14 +120,18 @@ def _anchors(shape: tuple[int, int], prompt: Prompt) -> Mask:
     return anchors
 
 
-def _pieces(mask: Mask, anchors: Mask, clicks: list[tuple[int, int]]) -> Mask:
-    """The connected pieces that touch an anchor and are no specks; all but specks when none touches one."""
+def _pieces(mask: Mask, anchors: Mask, discs: Mask, clicks: list[tuple[int, int]]) -> Mask:
+    """The connected pieces that touch an anchor and are no specks; all but specks when none touches one.
+
+    A piece that lies within ``discs`` was added by a click and says nothing about the others.
+    """
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     if count <= 2:
         return mask
     areas = stats[:, cv2.CC_STAT_AREA]
     keep = np.zeros(count, bool)
     keep[np.unique(labels[anchors & mask])] = True
+    keep &= areas > np.bincount(labels[discs], minlength=count)
     keep[0] = False
     if not keep.any():
         keep[1:] = True
@@ -131,11 +149,16 @@ def _filled(mask: Mask, clicks: list[tuple[int, int]]) -> Mask:
     left, top = stats[:, cv2.CC_STAT_LEFT], stats[:, cv2.CC_STAT_TOP]
     right, bottom = left + stats[:, cv2.CC_STAT_WIDTH], top + stats[:, cv2.CC_STAT_HEIGHT]
     inner = (left > 0) & (top > 0) & (right < mask.shape[1]) & (bottom < mask.shape[0])
-    fill = inner & (stats[:, cv2.CC_STAT_AREA] < SPECK * max(int(mask.sum()), 1))
-    fill[0] = False
+    inner[0] = False
     for x, y in clicks:
-        fill[labels[y, x]] = False
-    if count <= 1 or not fill.any():
+        inner[labels[y, x]] = False
+    areas = stats[:, cv2.CC_STAT_AREA]
+    fill, total = np.zeros(count, bool), int(areas[0])
+    # What is filled makes the mask larger, and with it what counts as a pinhole.
+    while (more := inner & ~fill & (areas < SPECK * max(total, 1))).any():
+        fill |= more
+        total += int(areas[more].sum())
+    if not fill.any():
         return mask
     whole: Mask = mask | fill[labels]
     return whole
