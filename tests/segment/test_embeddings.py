@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 import threading
@@ -9,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
-from maskloop.segment.embeddings import EmbeddingCache, frozen, pack, unpack
+from maskloop.segment.embeddings import SIZE, EmbeddingCache, frozen, pack, unpack
 from maskloop.segment.prompt import Image, Prompt
 from maskloop.segment.segmenter import Embedding, Prediction
 
@@ -153,7 +156,7 @@ def test_disk_outlives_the_process_and_is_bounded(tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in tmp_path.iterdir() if path.is_file()) <= 2 * size + 1
 
 
-@pytest.mark.parametrize("damage", [b"", b"\xff" * 40, "half", "foreign"])
+@pytest.mark.parametrize("damage", [b"", b"\xff" * 40, "half", "foreign", "flipped", "unchecked"])
 def test_a_damaged_file_is_a_miss(tmp_path: Path, damage: bytes | str) -> None:
     model = Counting()
     EmbeddingCache(0, tmp_path, 10_000).get("c", model, picture)
@@ -161,6 +164,10 @@ def test_a_damaged_file_is_a_miss(tmp_path: Path, damage: bytes | str) -> None:
     whole = stored.read_bytes()
     if damage == "foreign":
         damage = pack(frozen(Embedding({"x": np.zeros(1)}, (1, 1), "e1"))).replace(b"__size__", b"__siez__")
+    if damage == "flipped":
+        damage = whole[:-5] + bytes([whole[-5] ^ 0x10]) + whole[-4:]
+    if damage == "unchecked":
+        damage = save({"x": np.full(100, 7, np.uint8), SIZE: np.array([4, 6], np.int32)})
     stored.write_bytes(whole[: len(whole) // 2] if damage == "half" else damage)  # type: ignore[arg-type]
     cache = EmbeddingCache(0, tmp_path, 10_000)
     cache.get("c", model, lambda: picture(9))
@@ -173,6 +180,55 @@ def test_a_full_disk_costs_time_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "locks").rmdir()
     tmp_path.rmdir()
     assert cache.get("c", model, picture).size == (4, 6)
+
+
+def test_a_folder_that_cannot_be_used_is_said_once_and_done_without(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    model = Counting()
+    cache = EmbeddingCache(0, tmp_path / "file" / "embeddings", 10_000)
+    for name in "aab":
+        assert cache.get(name, model, picture).size == (4, 6)
+    assert not cache.contains("a", "e1")
+    assert model.encoded == 3
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "MASKLOOP_DATA_DIR" in caplog.text
+
+
+def test_a_folder_that_is_lost_while_it_is_used_costs_time_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "embeddings"
+    cache, model = EmbeddingCache(0, folder, 10_000), Counting()
+    cache.get("a", model, picture)
+    folder.rename(tmp_path / "away")
+    folder.write_text("no folder")
+    for name in "ab":
+        assert cache.get(name, model, picture).size == (4, 6)
+    assert len(caplog.records) == 1
+    folder.unlink()
+    (tmp_path / "away").rename(folder)
+    cache.get("a", model, never)
+    cache.get("b", model, picture)
+    cache.get("b", model, never)
+
+
+def test_a_folder_that_can_only_be_read_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who runs as root can be kept from nothing by file modes, so the system's answer is played here."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    model = Counting()
+    EmbeddingCache(0, tmp_path, 10_000).get("c", model, picture)
+    monkeypatch.setattr(os, "utime", refuse)
+    monkeypatch.setattr(os, "unlink", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(Path, "replace", refuse)
+    cache = EmbeddingCache(0, tmp_path, 10_000)
+    assert cache.get("c", model, never).arrays["x"][0] == 7
+    assert cache.get("d", model, picture).arrays["x"][0] == 7
 
 
 def test_the_shared_store_serves_every_machine(tmp_path: Path) -> None:

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
 import threading
 import time
+import zlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -32,6 +35,8 @@ log = logging.getLogger(__name__)
 
 SIZE = "__size__"
 """The array that carries an embedding's image size in a stored file."""
+CHECKSUM = "crc32"
+"""The entry of a stored file's metadata that tells flipped bytes: safetensors itself looks at the header only."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class EmbeddingCache:
         with self._lock:
             if key in self._kept:
                 return True
-        return self._disk is not None and self._disk.path(key).is_file()
+        return self._disk is not None and self._disk.holds(key)
 
     def get(self, content: str, segmenter: Segmenter, load: Callable[[], Image]) -> Embedding:
         """The embedding of the image whose file has sha256 ``content``; ``load`` is called only if nobody has it.
@@ -139,7 +144,7 @@ class EmbeddingCache:
             try:
                 embedding = unpack(packed, encoder)
             except ValueError:
-                log.warning("removed a damaged embedding from the cache on disk")
+                log.warning("removed a damaged or outdated embedding from the cache on disk")
                 self._disk.remove(key)
             else:
                 with self._lock:
@@ -150,7 +155,7 @@ class EmbeddingCache:
             try:
                 embedding = unpack(packed, encoder)
             except ValueError:
-                log.warning("ignored a damaged embedding in the shared store")
+                log.warning("ignored a damaged or outdated embedding in the shared store")
                 return None
             with self._lock:
                 self._count(hits_shared=1)
@@ -194,17 +199,28 @@ def frozen(embedding: Embedding) -> Embedding:
 
 
 def pack(embedding: Embedding) -> bytes:
-    """An embedding as a safetensors file."""
+    """An embedding as a safetensors file with a checksum."""
     # safetensors writes the buffer of an array as it lies, whatever its strides.
     arrays = {name: np.ascontiguousarray(array) for name, array in embedding.arrays.items()}
-    return bytes(save({**arrays, SIZE: np.array(embedding.size, np.int32)}))
+    arrays[SIZE] = np.array(embedding.size, np.int32)
+    return bytes(save(arrays, {CHECKSUM: _checksum(arrays)}))
 
 
 def unpack(packed: bytes, encoder: str) -> Embedding:
     """The embedding that :func:`pack` packed. Raises ValueError for anything else."""
     try:
         arrays = load(packed)
+        length = int.from_bytes(packed[:8], "little")
+        if json.loads(packed[8 : 8 + length])["__metadata__"][CHECKSUM] != _checksum(arrays):
+            raise ValueError("not what was stored: the checksum differs")
         height, width = (int(n) for n in arrays.pop(SIZE))
     except (SafetensorError, KeyError, TypeError) as error:
         raise ValueError(f"not a stored embedding: {error}") from None
     return frozen(Embedding(arrays, (height, width), encoder))
+
+
+def _checksum(arrays: Mapping[str, NDArray[np.generic]]) -> str:
+    value = 0
+    for name, array in sorted(arrays.items()):
+        value = zlib.crc32(array.tobytes(), zlib.crc32(f"{name} {array.dtype} {array.shape} ".encode(), value))
+    return f"{value:08x}"

@@ -36,18 +36,30 @@ class DiskStore:
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder = folder
         self.limit = limit
-        (folder / "locks").mkdir(parents=True, exist_ok=True)
+        self._failing = False
+        try:
+            (folder / "locks").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self._failed(error)
 
     def path(self, key: str) -> Path:
         return self.folder / f"{key}.safetensors"
+
+    def holds(self, key: str) -> bool:
+        try:
+            return self.path(key).is_file()
+        except OSError:
+            return False
 
     def read(self, key: str) -> bytes | None:
         path = self.path(key)
         try:
             packed = path.read_bytes()
-            os.utime(path)
         except OSError:
             return None
+        # On a folder that can only be read there is nothing to remove, so no last use to remember either.
+        with contextlib.suppress(OSError):
+            os.utime(path)
         return packed
 
     def write(self, key: str, packed: bytes) -> None:
@@ -61,9 +73,11 @@ class DiskStore:
                 os.fsync(file.fileno())
             partial.replace(self.path(key))
             self._trim()
+            self._failing = False
         except OSError as error:
-            partial.unlink(missing_ok=True)
-            log.warning("an embedding could not be kept on disk: %s", error)
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            self._failed(error)
 
     def remove(self, key: str) -> None:
         with contextlib.suppress(OSError):
@@ -76,12 +90,21 @@ class DiskStore:
         lock = FileLock(self.folder / "locks" / f"{key[:2]}.lock")
         try:
             lock.acquire(timeout=LOCK_SECONDS)
-        except (Timeout, OSError) as error:
+        except Timeout as error:
             log.warning("encoding without the lock: %s", error)
+        except OSError as error:
+            self._failed(error)
         try:
             yield
         finally:
-            lock.release()
+            with contextlib.suppress(OSError):
+                lock.release()
+
+    def _failed(self, error: OSError) -> None:
+        """Say that the folder does not work, once until it works again."""
+        if not self._failing:
+            self._failing = True
+            log.warning("no embeddings are kept on disk: %s; see MASKLOOP_DATA_DIR, the rest goes on", error)
 
     def _trim(self) -> None:
         files: list[tuple[float, int, str]] = []
