@@ -24,6 +24,7 @@ from maskloop.segment.clicknet_encoder import normalised
 from maskloop.segment.clicknet_net import ClickNetwork, network_of
 from maskloop.segment.clicknet_state import Features, State, cut_off, relevant
 from maskloop.segment.clicknet_view import Map, Window, around, bounds, carried, cut, moved, resized, spread
+from maskloop.segment.device import device
 from maskloop.segment.memory import MEMORY
 from maskloop.segment.postprocess import clean
 from maskloop.segment.prompt import Box, Image, Mask, Point, Prompt, Scribble
@@ -194,9 +195,7 @@ def load(source: Source) -> ClickNet:
         raise ModelError(f"{source.folder}: the weights are not those of a clicknet: {error}") from None
     if source.threads:
         torch.set_num_threads(source.threads)
-    cuda = source.device.startswith("cuda") or (source.device == "auto" and torch.cuda.is_available())
-    device = torch.device(("cuda" if source.device == "auto" else source.device) if cuda else "cpu")
-    return ClickNet(network, source.card.name, device)
+    return ClickNet(network, source.card.name, device(source.device))
 
 
 def load_clicknet(folder: Path, threads: int | None = None) -> ClickNet:

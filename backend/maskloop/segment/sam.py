@@ -22,6 +22,7 @@ from torch import Tensor
 
 from maskloop.segment.card import ModelError, read_card, sha256
 from maskloop.segment.catalog import Source
+from maskloop.segment.device import device
 from maskloop.segment.memory import MEMORY
 from maskloop.segment.postprocess import clean
 from maskloop.segment.prompt import Image, Point, Prompt
@@ -186,16 +187,6 @@ def _original(home: Path, digest: str, where: torch.device) -> SamNet:
         if net is None:
             net = _originals[key] = read_net(home).to(where)
         return net
-
-
-def device(name: str) -> torch.device:
-    """The device of that name; "auto" is the first GPU, else the CPU. Raises ModelError when it is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    chosen = torch.device(name)
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise ModelError(f"device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices")
-    return chosen
 
 
 def half_precision(where: torch.device) -> bool:

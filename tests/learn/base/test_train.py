@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -14,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from maskloop.learn.base.curves import draw_training
-from maskloop.learn.base.data import Samples
+from maskloop.learn.base.data import Sample, Samples
 from maskloop.learn.base.release import release
 from maskloop.learn.base.train import CHECKPOINT, LOG, Recipe, Trainer
 from maskloop.segment.clicknet import load_clicknet
@@ -44,6 +46,32 @@ def test_training_lowers_the_loss_of_what_it_sees(training_data: Path, initial: 
     trainer.iteration = 100
     losses = [trainer.step(samples, 0.5)["loss1"] for _ in range(14)]
     assert min(losses[-4:]) < 0.9 * losses[0]
+
+
+def test_no_more_threads_than_samples_and_every_sample_counts_the_same(
+    training_data: Path, initial: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three samples on two threads, one of which has two of them; then on more threads than there are samples."""
+    samples = [Samples(training_data, 1, 65).sample(n) for n in range(3)]
+    seen: list[tuple[int, ...]] = []
+
+    def learn(trainer: Trainer, replica: int, part: list[Sample], turns: int, tuned: bool) -> dict[str, float]:
+        numbers = [next(i for i, sample in enumerate(samples) if sample is mine) for mine in part]
+        seen.append(tuple(numbers))
+        for parameter in trainer.replicas[replica].parameters():
+            parameter.grad = torch.full_like(parameter, float(np.mean(numbers)) * 1e-6)
+        return {"loss1": float(np.mean(numbers))}
+
+    monkeypatch.setattr(Trainer, "_learn", learn)
+    for threads in (2, 12):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        trainer = Trainer(training_data, initial, tmp_path / str(threads), replace(RECIPE, batch=3), "cpu")
+        assert len(trainer.replicas) == min(threads, 3)
+        assert trainer.step(samples, 0.5)["loss1"] == pytest.approx(1.0)
+        gradient = next(trainer.net.parameters()).grad
+        assert gradient is not None
+        torch.testing.assert_close(gradient, torch.full_like(gradient, 1e-6))
+    assert sorted(seen) == [(0,), (0, 2), (1,), (1,), (2,)]
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ from maskloop.learn.base.loss import click_loss, edge_band
 from maskloop.learn.base.turns import Turns
 from maskloop.segment.clicknet_encoder import normalised
 from maskloop.segment.clicknet_net import ClickNetwork
+from maskloop.segment.device import device as where
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
@@ -92,9 +93,8 @@ class Trainer:
         self, data: Path, initial: Path | None, folder: Path, recipe: Recipe, device: str, start: Path | None = None
     ) -> None:
         self.recipe, self.folder, self.data = recipe, folder, data
-        cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
-        self.device = torch.device(("cuda" if device == "auto" else device) if cuda else "cpu")
-        self.half = cuda or bool(torch.cpu._is_avx512_bf16_supported())
+        self.device = where(device)
+        self.half = self.device.type == "cuda" or bool(torch.cpu._is_avx512_bf16_supported())
         torch.manual_seed(recipe.seed)
         self.net = ClickNetwork()
         if initial is not None:
@@ -103,7 +103,8 @@ class Trainer:
             self._start(start)
         self.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # Whole views in threads of their own keep cores busier than one view's operations shared among threads.
-        self.replicas = [self.net] + [deepcopy(self.net) for _ in range(0 if cuda else torch.get_num_threads() - 1)]
+        workers = 1 if self.device.type == "cuda" else min(torch.get_num_threads(), recipe.batch)
+        self.replicas = [self.net, *(deepcopy(self.net) for _ in range(1, workers))]
         self.pool = ThreadPoolExecutor(len(self.replicas), initializer=torch.set_num_threads, initargs=(1,))
         groups = [
             {"params": list(self.net.encoder.parameters()), "peak": recipe.encoder_rate},
@@ -154,28 +155,28 @@ class Trainer:
         return figures
 
     def step(self, samples: list[Sample], progress: float) -> dict[str, float]:
-        """One batch, shared among the replicas; the mean of their gradients moves the weights."""
-        recipe = self.recipe
-        warm = min(1.0, (self.iteration + 1) / 60)
+        """One batch, shared among the replicas; the mean of their gradients, by sample, moves the weights."""
+        recipe, warm = self.recipe, min(1.0, (self.iteration + 1) / 60)
         decay = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * warm * decay
         tuned = progress >= recipe.encoder_start and self.iteration % recipe.encoder_every == 0
         rng = np.random.default_rng((recipe.seed, self.iteration, 11))
         turns = int(rng.choice([1, 2, 3, 4], p=[0.15, 0.35, 0.3, 0.2]))
-        workers = len(self.replicas)
+        workers = min(len(self.replicas), len(samples))
         parts = [samples[i::workers] for i in range(workers)]
         found = list(self.pool.map(lambda i: self._learn(i, parts[i], turns, tuned), range(workers)))
-        for parameters in zip(*(net.parameters() for net in self.replicas), strict=True):
-            gradients = [p.grad for p in parameters if p.grad is not None]
-            parameters[0].grad = torch.stack(gradients).mean(0) if gradients else None
+        shares = [len(part) / len(samples) for part in parts]
+        for parameters in zip(*(net.parameters() for net in self.replicas[:workers]), strict=True):
+            gradients = [p.grad * share for p, share in zip(parameters, shares, strict=True) if p.grad is not None]
+            parameters[0].grad = torch.stack(gradients).sum(0) if gradients else None
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.optimizer.step()
         rate = min(recipe.ema, (1 + self.iteration) / (10 + self.iteration))
         with torch.no_grad():
             for name, tensor in self.net.state_dict().items():
                 self.ema[name].lerp_(tensor, 1 - rate)
-        return {name: float(np.mean([f[name] for f in found if name in f])) for name in found[0]}
+        return {name: float(np.average([f[name] for f in found], weights=shares)) for name in found[0]}
 
     def _learn(self, replica: int, samples: list[Sample], turns: int, tuned: bool) -> dict[str, float]:
         """Gradients of one replica: encode once, answer a few prompts, each followed by a correction."""

@@ -1,0 +1,24 @@
+"""Where a network runs."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+from maskloop.segment.card import ModelError
+
+
+def device(name: str) -> torch.device:
+    """The device of that name; "auto" is the first GPU, else the CPU. Raises ModelError when it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d{1,2})?", name):
+        raise ModelError(f"no device {name!r}: MASKLOOP_DEVICE (or --device) is auto, cpu, cuda or cuda:N")
+    chosen = torch.device(name)
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ModelError(
+            f"device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices; "
+            "set MASKLOOP_DEVICE (or --device) to cpu or auto"
+        )
+    return chosen
