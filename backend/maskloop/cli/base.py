@@ -29,16 +29,26 @@ def train_base(
     """Train clicknet's base weights. Interrupted, even killed, it goes on where it stopped when called again."""
     import torch
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from safetensors import SafetensorError
 
     from maskloop.learn.base.curves import draw_training
+    from maskloop.learn.base.data import Samples
     from maskloop.learn.base.release import release
     from maskloop.learn.base.train import CHECKPOINT, LOG, Recipe, Trainer
+    from maskloop.segment.card import ModelError
 
     if initial is None and start is None:
         raise typer.BadParameter("nothing to start from: give --initial ENCODER.safetensors or --start WEIGHTS")
     if threads:
         torch.set_num_threads(threads)
-    trainer = Trainer(data, initial, output, Recipe(hours=hours, seed=seed), device, start)
+    recipe = Recipe(hours=hours, seed=seed)
+    try:
+        Samples(data, seed, recipe.size)
+        trainer = Trainer(data, initial, output, recipe, device, start)
+    except SafetensorError as error:
+        raise typer.BadParameter(f"--start or --initial is not a safetensors file: {error}") from None
+    except (ModelError, ValueError, OSError) as error:
+        raise typer.BadParameter(str(error)) from None
     with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as progress:
         task = progress.add_task("training", total=1.0)
 

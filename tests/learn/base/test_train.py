@@ -14,7 +14,9 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
+from maskloop.cli import build
 from maskloop.learn.base.curves import draw_training
 from maskloop.learn.base.data import Sample, Samples
 from maskloop.learn.base.release import release
@@ -106,6 +108,21 @@ def test_another_run_starts_from_averaged_weights(training_data: Path, initial: 
     assert second.iteration == 0
     for name, tensor in second.net.state_dict().items():
         assert torch.equal(tensor, first.ema[name])
+
+
+def test_a_start_that_is_no_weights_and_an_unknown_device_are_refused_in_words(
+    training_data: Path, initial: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    (tmp_path / "junk.safetensors").write_bytes(b"junk")
+    for given, says in (
+        (["--start", str(tmp_path / "junk.safetensors")], "--start"),
+        (["--device", "gpu"], "--device"),
+    ):
+        arguments = ["--data", str(training_data), "--output", str(tmp_path / "run"), "--initial", str(initial), *given]
+        result = CliRunner().invoke(build(), ["train-base", *arguments])
+        assert result.exit_code == 2
+        assert says in result.output
 
 
 def test_curves_are_drawn_from_the_log(tmp_path: Path) -> None:

@@ -7,8 +7,6 @@ other sets, of which only those with ``split=train`` and licence CC0 are read.
 
 from __future__ import annotations
 
-import csv
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 from maskloop.learn.base import scenes
 from maskloop.learn.base.augment import brushed, damaged, loose_box, misjudged, photographed, scattered
 from maskloop.learn.base.collage import coloured_part, pasted
+from maskloop.learn.base.files import paired, read, rows
 from maskloop.learn.clicks import next_click
 from maskloop.segment.prompt import Image, Mask
 
@@ -55,20 +54,30 @@ class Sample:
 
 
 class Samples:
-    """An endless stream of samples; the n-th is decided by (seed, n), whatever came before."""
+    """An endless stream of samples; the n-th is decided by (seed, n), whatever came before.
+
+    Raises ValueError when the data are not laid out as they should be.
+    """
 
     def __init__(self, data: Path, seed: int, size: int) -> None:
         self.seed, self.size = seed, size
         permissive = data / "permissive"
+        photos = rows(permissive / "index.csv", "dataset", "image", "mask")
         self.photos: dict[str, list[tuple[Path, list[Path]]]] = {
-            name: _paired(permissive, [row for row in _rows(permissive / "index.csv") if row["dataset"] == name])
+            name: paired(permissive, [row for row in photos if row["dataset"] == name])
             for name in ("coco", "cloth", "facade")
         }
-        free = [r for r in _rows(data / "index.csv") if r["split"] == "train" and r["licence"] == "CC0"]
-        self.photos["nuclei"] = _paired(data / "train", free)
-        self.backgrounds = [permissive / "backgrounds" / row["image"] for row in _rows(permissive / "backgrounds.csv")]
-        self.cutouts = [permissive / "cutouts" / row["image"] for row in _rows(permissive / "cutouts.csv")]
+        others = rows(data / "index.csv", "split", "licence", "image", "mask")
+        free = [row for row in others if row["split"] == "train" and row["licence"] == "CC0"]
+        self.photos["nuclei"] = paired(data / "train", free)
+        self.backgrounds, self.cutouts = (
+            [permissive / name / row["image"] for row in rows(permissive / f"{name}.csv", "image")]
+            for name in ("backgrounds", "cutouts")
+        )
         self._kept: dict[Path, NDArray[np.uint8]] = {}
+        for kind, found in {**self.photos, "backgrounds": self.backgrounds, "cutouts": self.cutouts}.items():
+            if not found:
+                raise ValueError(f"{data} has no {kind}: docs/model.md says what training data are made of")
 
     def stream(self, start: int, step: int = 1) -> Iterator[Sample]:
         """Samples number start, start + step, ..."""
@@ -156,26 +165,6 @@ class Samples:
             image = np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGRA2RGBA if alpha else cv2.COLOR_BGR2RGB), np.uint8)
             self._kept[path] = image
         return image
-
-
-def read(path: Path, flags: int) -> NDArray[np.uint8]:
-    """An image file as OpenCV has it. Raises FileNotFoundError when it cannot be read."""
-    image = cv2.imread(str(path), flags)
-    if image is None:
-        raise FileNotFoundError(f"training image {path} is missing or damaged")
-    return np.asarray(image, np.uint8)
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def _paired(folder: Path, rows: list[dict[str, str]]) -> list[tuple[Path, list[Path]]]:
-    masks: dict[str, list[Path]] = defaultdict(list)
-    for row in rows:
-        masks[row["image"]].append(folder / "masks" / row["mask"])
-    return [(folder / "images" / image, paths) for image, paths in masks.items()]
 
 
 def framed(rng: np.random.Generator, image: Image, mask: Mask, size: int) -> tuple[Image, Mask] | None:
