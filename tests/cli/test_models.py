@@ -65,7 +65,9 @@ def test_a_pulled_model_serves_by_its_name_alone(
 
 
 def test_what_cannot_be_pulled_is_said_without_a_traceback(runner: CliRunner, tmp_path: Path) -> None:
-    for arguments in (["nonsense"], ["watershed"], ["sam-vit-base", "--from", str(tmp_path)]):
+    (tmp_path / "data" / "models" / "broken").mkdir(parents=True)
+    (tmp_path / "data" / "models" / "broken" / "model.toml").write_text("name = ")
+    for arguments in (["nonsense"], ["watershed"], ["sam-vit-base", "--from", str(tmp_path)], ["broken"]):
         result = runner.invoke(build(), ["models", "pull", *arguments])
         assert result.exit_code == 2
         assert isinstance(result.exception, SystemExit)

@@ -8,6 +8,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from maskloop.cli import build
+from maskloop.labelstudio.pixels import upright
 
 runner = CliRunner()
 
@@ -69,3 +70,25 @@ def test_a_file_that_is_no_image_is_refused_in_words(tmp_path: Path) -> None:
     code, text = run(tmp_path / "notes.txt", "--point", "5,5")
     assert code == 2
     assert "not an image" in text
+    Image.new("RGB", (20, 20)).save(tmp_path / "picture.png")
+    code, text = run(tmp_path / "picture.png", "--point", "5,5", "--mask", tmp_path / "notes.txt")
+    assert code == 2
+    assert "not an image" in text
+
+
+def test_an_image_of_sixteen_bits_is_seen_as_the_server_sees_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MASKLOOP_DATA_DIR", str(tmp_path / "data"))
+    deep = np.full((80, 100), 8000, np.uint16)
+    deep[20:60, 10:50] = 20000
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    Image.fromarray(upright((tmp_path / "deep.png").read_bytes(), 10_000)).save(tmp_path / "flat.png")
+    masks = []
+    for name in ("deep", "flat"):
+        out = tmp_path / f"mask-{name}.png"
+        code, text = run(tmp_path / f"{name}.png", "--model", "watershed", "--point", "30,40", "-o", out)
+        assert code == 0, text
+        masks.append(np.asarray(Image.open(out)) > 0)
+    assert np.array_equal(*masks)
+    assert 1500 < masks[0].sum() < 1700

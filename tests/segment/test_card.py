@@ -49,6 +49,8 @@ def test_any_text_survives(tmp_path_factory: pytest.TempPathFactory, text: str) 
         (GOOD + 'base = "A B"', "lower-case letters"),
         (GOOD + "files = 3", "must be a table"),
         (GOOD + '[files]\n"../x.safetensors" = ""', "plain file name"),
+        (GOOD + '[files]\n"model.toml" = ""', "not model.toml"),
+        (GOOD + '[files]\n".cache" = ""', "not hidden"),
         (GOOD + '[files]\n"x.safetensors" = "12"', "64 hex digits"),
         (GOOD + "[metrics]\nbest = true", "best must be a number"),
         (GOOD + "[options]\nsides = [1, 2]", "sides must be"),

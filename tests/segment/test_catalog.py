@@ -162,4 +162,6 @@ def test_the_documented_example_of_a_new_family_works(tmp_path: Path, monkeypatc
     image[5:10, 5:10] = 200
     answer = segmenter.decode(segmenter.encode(image), Prompt((Point(7, 7),)))
     np.testing.assert_array_equal(answer.mask, image[..., 0] > 0)
+    corner = segmenter.decode(segmenter.encode(image), Prompt((Point(30, 20),)))
+    np.testing.assert_array_equal(corner.mask, image[..., 0] == 0)
     monkeypatch.delitem(sys.modules, "maskloop.segment.classical.alike")

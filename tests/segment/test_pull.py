@@ -192,3 +192,23 @@ def test_what_cannot_be_pulled_is_said(tmp_path: Path) -> None:
         pull(models, "own")
     with pytest.raises(ModelError, match="no model"):
         pull(models, "unknown")
+
+
+def test_a_disk_that_takes_nothing_is_said_in_words_and_the_copy_is_no_burden(tmp_path: Path) -> None:
+    models = catalog(tmp_path)
+    (tmp_path / "data").write_text("no folder")
+    with pytest.raises(ModelError, match="MASKLOOP_DATA_DIR"):
+        pull(models, "m", saved(tmp_path / "saved"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_leaves_no_half_a_copy(tmp_path: Path) -> None:
+    models = catalog(tmp_path)
+    partial = tmp_path / "data" / "models" / ".m.partial"
+    partial.mkdir(parents=True)
+    (partial / "config.json").symlink_to("/dev/full")
+    with pytest.raises(ModelError, match="make room"):
+        pull(models, "m", saved(tmp_path / "saved"))
+    assert not partial.exists()
+    pull(models, "m", tmp_path / "saved")
+    assert models.available("m")

@@ -55,7 +55,10 @@ def fetch(
 
     settings = Settings()
     catalog = Catalog(settings.models_dir, settings.data_dir)
-    known = catalog.card(name).files if name in catalog.names() else {}
+    try:
+        known = catalog.card(name).files
+    except ModelError as error:
+        raise typer.BadParameter(str(error)) from None
     # The hub's client draws its own bars; these are for the copy from a folder.
     with Progress(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), disable=source is None) as bars:
         tasks = {file: bars.add_task(file, total=None) for file in known}

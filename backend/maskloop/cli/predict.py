@@ -24,8 +24,9 @@ def predict(
     """Answer clicks or a box on one image with a mask, as the server would."""
     import numpy as np
     from PIL import Image as Pillow
-    from PIL import ImageOps
 
+    from maskloop.labelstudio.pixels import upright
+    from maskloop.labelstudio.urls import ImageError
     from maskloop.segment.card import ModelError
     from maskloop.segment.catalog import Catalog
     from maskloop.segment.postprocess import clean
@@ -34,9 +35,9 @@ def predict(
 
     settings = Settings()
     try:
-        pixels = np.asarray(ImageOps.exif_transpose(Pillow.open(image)).convert("RGB"))
-    except OSError:
-        raise typer.BadParameter(f"{image} is not an image that can be read", param_hint="image") from None
+        pixels = upright(image.read_bytes(), settings.max_image_megapixels * 1_000_000)
+    except (ImageError, OSError) as error:
+        raise typer.BadParameter(f"{image} is not an image that can be read: {error}", param_hint="image") from None
     prior = None if mask is None else _read_mask(mask, pixels.shape[:2])
     points = [_point("--point", text) for text in point] + [_point("--negative", text) for text in negative]
     prompt = Prompt(tuple(points), Box(*_numbers("--box", box, 4)) if box else None, (), prior)
@@ -80,7 +81,10 @@ def _read_mask(path: Path, size: tuple[int, ...]) -> Mask:
     import numpy as np
     from PIL import Image as Pillow
 
-    mask: Mask = np.asarray(Pillow.open(path).convert("L")) >= 128
+    try:
+        mask: Mask = np.asarray(Pillow.open(path).convert("L")) >= 128
+    except OSError as error:
+        raise typer.BadParameter(f"{path} is not an image that can be read: {error}", param_hint="--mask") from None
     if mask.shape != size:
         raise typer.BadParameter(f"{path} is {mask.shape[1]} x {mask.shape[0]}, the image {size[1]} x {size[0]}")
     return mask

@@ -91,8 +91,10 @@ def read_card(folder: Path) -> Card:
         if not isinstance(table, dict):
             raise ModelError(f"{path}: [{key}] must be a table")
     for file, digest in tables["files"].items():
-        if file != Path(file).name or file in {"", ".", ".."}:
-            raise ModelError(f"{path}: [files] {file!r} must be a plain file name in the model's folder")
+        if file != Path(file).name or file.startswith(".") or file in {"", CARD}:
+            raise ModelError(
+                f"{path}: [files] {file!r} must be a plain file name in the model's folder, not hidden and not {CARD}"
+            )
         if not isinstance(digest, str) or (digest and not _SHA256.fullmatch(digest)):
             raise ModelError(f'{path}: [files] {file!r} must have a sha256 of 64 hex digits, or "" if not known yet')
     for key, value in tables["metrics"].items():

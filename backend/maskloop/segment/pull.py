@@ -28,7 +28,8 @@ def pull(
     (``endpoint`` for a mirror), at the card's revision or, if it has none, the newest. A sha256 on the card
     must match; one that the card lacks is recorded, so that from then on nothing else is accepted. An
     interrupted download is continued. ``progress`` is told file, bytes done and bytes in all. Raises
-    ModelError when a file is missing, is not safetensors, or is not what the card or the hub promise.
+    ModelError when a file is missing, is not safetensors, is not what the card or the hub promise, or
+    cannot be written.
     """
     card = catalog.card(name)
     if catalog.pulled_dir is None:
@@ -36,21 +37,28 @@ def pull(
     if not card.files:
         raise ModelError(f"model {name} needs no weights: there is nothing to pull")
     partial = catalog.pulled_dir / f".{name}.partial"
-    partial.mkdir(parents=True, exist_ok=True)
-    if source is not None:
-        for file in card.files:
-            _copy(source / file, partial / file, progress)
-        promised: dict[str, str] = {}
-        revision = card.revision
-    else:
-        revision, promised = _download(card, partial, endpoint)
-    files = {}
-    for file, expected in card.files.items():
-        files[file] = _checked(partial / file, expected or promised.get(file, ""))
-    pulled = replace(card, files=files, revision=revision)
-    write_card(partial, pulled)
-    shutil.rmtree(partial / ".cache", ignore_errors=True)
-    _put(partial, catalog.pulled_dir / name)
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        if source is not None:
+            for file in card.files:
+                _copy(source / file, partial / file, progress)
+            promised: dict[str, str] = {}
+            revision = card.revision
+        else:
+            revision, promised = _download(card, partial, endpoint)
+        files = {}
+        for file, expected in card.files.items():
+            files[file] = _checked(partial / file, expected or promised.get(file, ""))
+        pulled = replace(card, files=files, revision=revision)
+        write_card(partial, pulled)
+        shutil.rmtree(partial / ".cache", ignore_errors=True)
+        _put(partial, catalog.pulled_dir / name)
+    except OSError as error:
+        if source is not None:  # a copy is not continued, and may be what fills the disk
+            shutil.rmtree(partial, ignore_errors=True)
+        raise ModelError(
+            f"model {name} cannot be put into {catalog.pulled_dir}: {error}; make room there or set MASKLOOP_DATA_DIR"
+        ) from None
     return pulled
 
 
