@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -149,12 +150,15 @@ def _wishes(task: int, control: Control, prompts: Sequence[Region]) -> Iterator[
 def preannotate(bench: Workbench, proposals: Proposals, payload: Payload) -> Result:
     """One entry of ``results`` for one task: a region for each wish that led to a mask.
 
+    Beside it stand ``seconds`` (the stages of :data:`maskloop.metrics.STAGES`) and ``tier``, as a click's.
     The score is that of the least certain mask: what the model knows least about wants a
     person first. Raises ImageError, ModelError, or ValueError with what is wrong.
     """
-    request, timings = PreannotateRequest.from_json(payload), Timings()
+    request, timings, start = PreannotateRequest.from_json(payload), Timings(), time.perf_counter()
     version, segmenter = bench.segmenter(request.version)
+    now = timings.stage("load", start)
     image = bench.image(request.url, request.task)
+    timings.stage("image", now)
     height, width = image.pixels.shape[:2]
     if request.size is not None and request.size != (width, height):
         raise ValueError(
@@ -162,20 +166,29 @@ def preannotate(bench: Workbench, proposals: Proposals, payload: Payload) -> Res
             f"{request.size[0]} x {request.size[1]}; was the file replaced?"
         )
     if not request.wishes:
-        return _proposed(proposals, request, image, version)
+        return {**_proposed(proposals, request, image, version), **_told(timings, start)}
     embedding = bench.embedding(image, segmenter, timings)
     found: list[dict[str, Any]] = []
     scores: list[float] = []
+    timings.seconds |= {"decode": 0.0, "rle": 0.0}
     for wish in request.wishes:
+        now = time.perf_counter()
         prediction = segmenter.decode(embedding, wish.prompt)
         mask = clean(prediction.mask, wish.prompt)
+        decoded = time.perf_counter()
+        timings.seconds["decode"] += decoded - now
         if mask.any():
             target = Target(wish.id, request.name, request.to_name, request.type, wish.label, (width, height))
             rings = polygons.rings(mask) if target.polygon else ()
             found += regions.mask_regions(target, rle.encode(mask), rings, prediction.score)
             scores.append(float(prediction.score))
+        timings.seconds["rle"] += time.perf_counter() - decoded
         let_clicks_pass()
-    return regions.prediction(found, version, min(scores, default=0.0))
+    return {**regions.prediction(found, version, min(scores, default=0.0)), **_told(timings, start)}
+
+
+def _told(timings: Timings, start: float) -> dict[str, Any]:
+    return {"seconds": {**timings.seconds, "total": time.perf_counter() - start}, "tier": timings.tier}
 
 
 def _proposed(proposals: Proposals, request: PreannotateRequest, image: LoadedImage, version: str) -> Result:
