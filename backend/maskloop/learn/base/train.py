@@ -44,11 +44,11 @@ class Recipe:
     size: int = 257
     large: int = 321
     large_share: float = 0.15
-    rate: float = 1.2e-3
-    encoder_rate: float = 1e-4
+    rate: float = 1.0e-3
+    encoder_rate: float = 2e-4
     encoder_start: float = 0.08
-    encoder_every: int = 3
-    ema: float = 0.9985
+    encoder_every: int = 2
+    ema: float = 0.9988
     seed: int = 1
 
 
