@@ -12,7 +12,7 @@ from maskloop.segment.clicknet_decoder import PromptMaps
 from maskloop.segment.clicknet_net import ClickNetwork, side_by_side
 from maskloop.segment.clicknet_state import State
 from maskloop.segment.clicknet_view import Window
-from maskloop.segment.memory import LIMIT, MEMORY, Memory
+from maskloop.segment.memory import ANSWERS, FEATURES, Memory
 from maskloop.segment.prompt import Box, Mask, Point, Prompt, Scribble
 from maskloop.segment.segmenter import Embedding, Segmenter
 from maskloop.settings import default_models_dir
@@ -80,13 +80,21 @@ def test_an_answer_depends_on_the_prompt_alone(model: ClickNet, scene: tuple[np.
     assert stepwise.score == at_once.score
 
 
-def test_what_is_remembered_is_bounded_for_all_images_together(model: ClickNet) -> None:
-    points = tuple(Point(5 + 9 * k, 5 + 7 * k, k % 3 != 2) for k in range(6))
-    embeddings = [model.encode(np.random.default_rng(n).integers(0, 255, (64, 96, 3), np.uint8)) for n in range(12)]
+def test_what_is_remembered_is_bounded_for_all_images_together(
+    model: ClickNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, features = Memory(2_000_000), Memory(8_000_000)
+    monkeypatch.setattr("maskloop.segment.clicknet.ANSWERS", answers)
+    monkeypatch.setattr("maskloop.segment.clicknet.FEATURES", features)
+    points = tuple(Point(5 + 9 * k, 5 + 7 * k, k % 3 != 2) for k in range(4))
+    scenes = [np.random.default_rng(n).integers(0, 255, (200, 300, 3), np.uint8) for n in range(6)]
+    embeddings = [model.encode(pixels) for pixels in scenes]
     for embedding in embeddings:
-        for count in range(1, 7):
+        for count in range(1, 5):
             model.decode(embedding, Prompt(points[:count]))
-    assert LIMIT / 2 < MEMORY.nbytes <= LIMIT
+    assert 1_000_000 < answers.nbytes <= 2_000_000
+    assert 4_000_000 < features.nbytes <= 8_000_000
+    assert 0 < ANSWERS._limit + FEATURES._limit <= 100_000_000
 
 
 def test_an_answer_is_the_same_when_nothing_is_remembered(
@@ -96,7 +104,8 @@ def test_an_answer_is_the_same_when_nothing_is_remembered(
     prompt = Prompt((Point(90, 100), Point(230, 100, False), Point(110, 120)), box=Box(40, 50, 140, 150))
     remembered = [model.decode(embedding, prompt).mask for _ in range(2)][1]
     memory = Memory(1000)
-    monkeypatch.setattr("maskloop.segment.clicknet.MEMORY", memory)
+    monkeypatch.setattr("maskloop.segment.clicknet.ANSWERS", memory)
+    monkeypatch.setattr("maskloop.segment.clicknet.FEATURES", memory)
     assert np.array_equal(model.decode(embedding, prompt).mask, remembered)
     assert memory.nbytes == 0
 

@@ -155,7 +155,7 @@ def test_what_is_remembered_is_bounded_for_all_images_together(
 ) -> None:
     size = sam._answer(sam.encode(picture()), sam.frame((90, 150)), PROMPTS["click"]).logits.nbytes  # type: ignore[union-attr]
     memory = Memory(3 * size)
-    monkeypatch.setattr("maskloop.segment.sam.MEMORY", memory)
+    monkeypatch.setattr("maskloop.segment.sam.ANSWERS", memory)
     embeddings = [sam.encode(picture(seed=seed)) for seed in range(4)]
     answers = [sam.decode(embedding, PROMPTS["clicks"]).mask for embedding in embeddings]
     assert memory.nbytes == 3 * size

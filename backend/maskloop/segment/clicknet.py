@@ -25,7 +25,7 @@ from maskloop.segment.clicknet_net import ClickNetwork, network_of
 from maskloop.segment.clicknet_state import Features, State, cut_off, relevant
 from maskloop.segment.clicknet_view import Map, Window, around, bounds, carried, cut, moved, resized, spread
 from maskloop.segment.device import device
-from maskloop.segment.memory import MEMORY
+from maskloop.segment.memory import ANSWERS, FEATURES
 from maskloop.segment.postprocess import clean
 from maskloop.segment.prompt import Box, Image, Mask, Point, Prompt, Scribble
 from maskloop.segment.segmenter import Embedding, Prediction
@@ -106,7 +106,7 @@ class ClickNet:
             if unknown and not part.pointing:
                 break
             key = part.digest()
-            state = MEMORY.recall(embedding, (self._own, key))
+            state = ANSWERS.recall(embedding, (self._own, key))
             if state is not None:
                 break
             unknown.append((key, part))
@@ -114,7 +114,7 @@ class ClickNet:
             state = _started(prompt.prior)
         for key, part in reversed(unknown):
             state = self._answered(embedding, part, state)
-            MEMORY.keep(embedding, (self._own, key), state, state.logits.nbytes)
+            ANSWERS.keep(embedding, (self._own, key), state, state.logits.nbytes)
         assert state is not None
         return state
 
@@ -163,16 +163,17 @@ class ClickNet:
         pixels: Image = embedding.arrays["pixels"]  # type: ignore[assignment]
         coarse = window == _whole(pixels.shape)
         view = window.view_size(COARSE if coarse else ZOOM)
-        features: Features | None = MEMORY.recall(embedding, (window, self.device))
-        if features is None:
-            if coarse:
-                arrays = ((n, a) for n, a in embedding.arrays.items() if n != "pixels")
-                features = {n: torch.from_numpy(a.astype(np.float32))[None].to(self.device) for n, a in arrays}
-                features = {n: f.contiguous(memory_format=torch.channels_last) for n, f in features.items()}
-            else:
+        features: Features | None
+        if coarse:
+            arrays = ((n, a) for n, a in embedding.arrays.items() if n != "pixels")
+            features = {n: torch.from_numpy(a.astype(np.float32))[None].to(self.device) for n, a in arrays}
+            features = {n: f.contiguous(memory_format=torch.channels_last) for n, f in features.items()}
+        else:
+            features = FEATURES.recall(embedding, (window, self.device))
+            if features is None:
                 features = self.features(cut(pixels, window, ZOOM))
-            nbytes = sum(f.numel() * f.element_size() for f in features.values())
-            MEMORY.keep(embedding, (window, self.device), features, nbytes)
+                nbytes = sum(f.numel() * f.element_size() for f in features.values())
+                FEATURES.keep(embedding, (window, self.device), features, nbytes)
         previous = None
         if earlier is not None:
             probability = 1 / (1 + np.exp(-earlier.logits))

@@ -11,9 +11,6 @@ from typing import Any
 
 from maskloop.segment.segmenter import Embedding
 
-LIMIT = 64_000_000
-"""Bytes for all embeddings and all versions of a process together; they come on top of the embeddings' own."""
-
 
 @dataclass(frozen=True, eq=False)
 class Kept:
@@ -27,7 +24,7 @@ class Kept:
 class Memory:
     """Values by embedding and key, the least recently used out first. Safe to use from several threads."""
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    def __init__(self, limit: int) -> None:
         self._limit = limit
         self._kept: OrderedDict[tuple[int, Hashable], Kept] = OrderedDict()
         self._nbytes = 0
@@ -62,5 +59,7 @@ class Memory:
                 self._nbytes -= oldest.nbytes
 
 
-MEMORY = Memory()
-"""The one of this process: a worker keeps several versions warm, and the bound is for all of them."""
+ANSWERS = Memory(32_000_000)
+"""What the next click starts from. This and the other are a process's: a worker keeps several versions warm."""
+FEATURES = Memory(48_000_000)
+"""What an encoder saw besides the embedding. Apart, because a few of them would push out many answers."""

@@ -23,7 +23,7 @@ from torch import Tensor
 from maskloop.segment.card import ModelError, read_card, sha256
 from maskloop.segment.catalog import Source
 from maskloop.segment.device import device
-from maskloop.segment.memory import MEMORY
+from maskloop.segment.memory import ANSWERS
 from maskloop.segment.postprocess import clean
 from maskloop.segment.prompt import Image, Point, Prompt
 from maskloop.segment.sam_net import SamNet, read_net
@@ -107,11 +107,11 @@ class SamSegmenter:
             if start is not None and not count and prompt.points:
                 continue
             key = hashlib.sha256(f"{given}{[(p.x, p.y, p.positive) for p in points]}".encode()).hexdigest()
-            known: Answer | None = MEMORY.recall(embedding, (self._own, key))
+            known: Answer | None = ANSWERS.recall(embedding, (self._own, key))
             if known is None:
                 features = features or self.features(embedding)
                 known = self._step(features, frame, prompt, points, previous)
-                MEMORY.keep(embedding, (self._own, key), known, known.logits.nbytes)
+                ANSWERS.keep(embedding, (self._own, key), known, known.logits.nbytes)
             previous = known
         return previous
 
