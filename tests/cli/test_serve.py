@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from maskloop.settings import Settings
+from maskloop.settings import Settings, default_models_dir
 from tests.web.conftest import point, request_body
 
 
@@ -124,3 +125,20 @@ def test_an_open_door_is_refused(tmp_path: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "BASIC_AUTH_USER" in done.stderr
+
+
+def test_a_model_without_weights_is_named_in_one_line(tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "MASKLOOP_MODEL": "sam2.1-hiera-tiny",
+        "MASKLOOP_DATA_DIR": str(tmp_path),
+        "MASKLOOP_MODELS_DIR": str(tmp_path / "models"),
+        "PORT": str(free_port()),
+    }
+    folder = tmp_path / "models" / "sam2.1-hiera-tiny"
+    shutil.copytree(default_models_dir() / folder.name, folder, ignore=lambda _, names: set(names) - {"model.toml"})
+    command = [sys.executable, "-m", "maskloop", "serve"]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert told.returncode == 2
+    assert "maskloop models pull sam2.1-hiera-tiny" in told.stderr
+    assert "Traceback" not in told.stderr

@@ -31,10 +31,15 @@ def serve(
 
     from waitress import create_server
 
+    from maskloop.segment.card import ModelError
     from maskloop.web import services as shapes
     from maskloop.web.app import create_app
 
-    services = shapes.build(settings)
+    try:
+        services = shapes.build(settings)
+    except ModelError as error:
+        typer.secho(f"MASKLOOP_MODEL={settings.model}: {error}", fg="red", err=True)
+        raise typer.Exit(2) from None
     server = create_server(
         create_app(services),
         host=settings.listen_host,
