@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-import time
-from typing import TYPE_CHECKING, Annotated, NoReturn
+import threading
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -33,9 +33,11 @@ def train(
             count = ledger.cancel_training(project)
             typer.echo(f"project {project}: {count} training{'' if count == 1 else 's'} told to stop")
             return
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _stop)
-        done = _see_through(settings, ledger, ledger.request_training(project, "by hand"))
+        stop = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # A KeyboardInterrupt may come between a claim and who would give it back.
+            signal.signal(number, lambda *_: stop.set())
+        done = _see_through(settings, ledger, ledger.request_training(project, "by hand"), stop)
     finally:
         ledger.close()
     typer.echo(f"training {done.id}: {done.state.value}; {done.note}")
@@ -94,14 +96,11 @@ def next_tasks(
     console.print("In the Data Manager: Retrieve Predictions, then order by Prediction score, ascending.")
 
 
-def _stop(_signal: int, _frame: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
-def _see_through(settings: Settings, ledger: Ledger, asked: Training) -> Training:
+def _see_through(settings: Settings, ledger: Ledger, asked: Training, stop: threading.Event) -> Training:
     """Show how far a training is until it is done, and do whatever of its project no trainer does.
 
-    That may be another one first: a run that was killed is in the way until its lease is over.
+    That may be another one first: a run that was killed is in the way until its lease is over. When ``stop`` is set,
+    what was taken up is given back, and the program exits.
     """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -112,7 +111,7 @@ def _see_through(settings: Settings, ledger: Ledger, asked: Training) -> Trainin
     try:
         with Progress(*columns) as progress:
             bar = progress.add_task("waiting", total=1.0)
-            while True:
+            while not stop.is_set():
                 if attempt is not None and attempt.over():
                     attempt = None
                 state = ledger.training(asked.id)
@@ -122,7 +121,8 @@ def _see_through(settings: Settings, ledger: Ledger, asked: Training) -> Trainin
                     return state
                 if attempt is None:
                     attempt = take_up(settings, ledger, asked.project)
-                time.sleep(0.5)
+                stop.wait(0.5)
+        raise typer.Exit(130)
     finally:
         if attempt is not None:
             attempt.give_back()
