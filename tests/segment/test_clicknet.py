@@ -234,8 +234,11 @@ def test_a_version_with_a_decoder_only_uses_its_base(tmp_path, model: ClickNet) 
     assert learned.name == "learned"
 
 
-def surer(first: list[float], learned: list[float]) -> tuple[bool, list[float]]:
-    """Whether what was learned is chosen, and the predicted IoUs, for two decoders that are so sure of their masks."""
+def surer(first: list[float], learned: list[float], previous: float = 0.0) -> tuple[bool, list[float]]:
+    """Whether what was learned is chosen, and the predicted IoUs, for two decoders that are so sure of their masks.
+
+    ``previous`` is the probability of the mask so far.
+    """
 
     def decoder(sure: list[float], value: float) -> torch.nn.Module:
         class Stub(torch.nn.Module):
@@ -244,8 +247,9 @@ def surer(first: list[float], learned: list[float]) -> tuple[bool, list[float]]:
 
         return Stub()
 
-    nothing = PromptMaps(*(torch.zeros(1) for _ in range(4)))
-    logits, judged = side_by_side(decoder(first, 0.0), decoder(learned, 1.0), {}, nothing)
+    given = torch.zeros(1, 1, 2, 2)
+    prompts = PromptMaps(torch.zeros(1, 1, 3), given, given.expand(-1, 2, -1, -1), given + previous)
+    logits, judged = side_by_side(decoder(first, 0.0), decoder(learned, 1.0), {}, prompts)
     return bool(logits[0, 0, 0, 0] == 1), [round(float(j), 3) for j in judged[0].sigmoid()]
 
 
@@ -258,3 +262,4 @@ def test_the_surer_of_two_decoders_answers_with_its_own_masks() -> None:
 def test_a_base_that_is_quite_sure_of_another_thing_gives_way_to_what_was_learned() -> None:
     assert surer([0.1, 0.999, 0.1], [0.95, 0.3, 0.1])[0]
     assert not surer([0.1, 0.999, 0.1], [0.85, 0.3, 0.1])[0], "the familiar is known with more certainty"
+    assert not surer([0.1, 0.999, 0.1], [0.95, 0.3, 0.1], previous=0.9)[0], "a mask to correct says what is meant"

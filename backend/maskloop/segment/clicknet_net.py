@@ -21,7 +21,7 @@ from maskloop.segment.clicknet_encoder import Encoder, normalised
 DOUBT = 0.15
 """How much surer (logits of the predicted IoU) what was learned has to be: on familiar objects it is by more."""
 SURE = 2.2
-"""As a logit, a predicted IoU of 0.9: so sure is sure enough, for either."""
+"""As a logit, a predicted IoU of 0.9: at a first look, so sure is sure enough."""
 
 
 class ClickNetwork(nn.Module):
@@ -58,10 +58,13 @@ def side_by_side(
 ) -> tuple[Tensor, Tensor]:
     """The masks of whichever of two decoders is surer of its best one, and its predicted IoUs as logits.
 
-    A decoder that learned some objects is unsure about everything else, where the first one still knows. Above SURE
-    the first is not asked how sure it is: it may be quite sure of the whole where a project means a part.
+    A decoder that learned some objects is unsure about everything else, where the first one still knows. At a look that
+    begins from nothing, how sure the first one is counts up to SURE only: it may be quite sure of the whole where a
+    project means a part. Once there is a mask to correct, both know what is meant.
     """
     logits, judged = first(features, prompts)
     more, also = learned(features, prompts)
-    surer = also.amax(1) - DOUBT > judged.amax(1).clamp(max=SURE)
+    started = prompts.previous.amax((1, 2, 3)) > 0.5
+    best = judged.amax(1)
+    surer = also.amax(1) - DOUBT > torch.where(started, best, best.clamp(max=SURE))
     return torch.where(surer[:, None, None, None], more, logits), torch.where(surer[:, None], also, judged)
