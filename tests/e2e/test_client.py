@@ -93,6 +93,7 @@ def test_the_next_tasks_follow_the_tab(client: LabelStudioClient, account: Accou
     for task, score in zip(ids, (0.9, 0.2, 0.1, 0.8, 0.3, 0.4), strict=True):
         client.push_prediction(task, [], score, "v1")
     Connections(client).choose_version(project, "v1")
+    account.call("PATCH", f"/api/projects/{project}/", json={"model_version": "v1"})  # whose scores are shown
     view = {"project": project, "data": {"title": "Uncertain first", "ordering": ["tasks:predictions_score"]}}
     account.call("POST", "/api/dm/views/", json=view)
     assert client.next_task_ids(project, ids[1], 3) == [ids[4], ids[5], ids[3]]
@@ -120,3 +121,16 @@ def test_errors_say_what_to_do_and_never_the_token(studio: Studio, client: Label
     with pytest.raises(Unreachable, match="LABEL_STUDIO_URL") as unreachable:
         LabelStudioClient("http://127.0.0.1:9", token).whoami()
     assert token not in str(unreachable.value)
+
+
+def test_a_score_without_masks_is_enough_to_order_tasks_by(
+    client: LabelStudioClient, account: Account, project: int
+) -> None:
+    known, unknown = add_tasks(account, project, 2)
+    for task, score in ((known, 0.8), (unknown, 0.3)):
+        assert client.push_prediction(task, [], score, "v1")
+    account.call("PATCH", f"/api/projects/{project}/", json={"model_version": "v1"})  # whose scores are shown
+    view = {"project": project, "data": {"ordering": ["tasks:predictions_score"]}}
+    made = account.call("POST", "/api/dm/views/", json=view)
+    shown = account.call("GET", f"/api/tasks/?view={made['id']}&project={project}")["tasks"]
+    assert [(task["id"], task["predictions_score"]) for task in shown] == [(unknown, 0.3), (known, 0.8)]
