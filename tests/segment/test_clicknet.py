@@ -94,7 +94,7 @@ def test_what_is_remembered_is_bounded_for_all_images_together(
             model.decode(embedding, Prompt(points[:count]))
     assert 1_000_000 < answers.nbytes <= 2_000_000
     assert 4_000_000 < features.nbytes <= 8_000_000
-    assert 0 < ANSWERS._limit + FEATURES._limit <= 250_000_000
+    assert 0 < ANSWERS._limit + FEATURES._limit <= 150_000_000
 
 
 def test_an_answer_is_the_same_when_nothing_is_remembered(

@@ -59,7 +59,7 @@ class Memory:
                 self._nbytes -= oldest.nbytes
 
 
-ANSWERS = Memory(64_000_000)
+ANSWERS = Memory(48_000_000)
 """What the next click starts from. This and the other are a process's: a worker keeps several versions warm."""
-FEATURES = Memory(160_000_000)
+FEATURES = Memory(96_000_000)
 """What an encoder saw besides the embedding. Apart, because a few of them would push out many answers."""
