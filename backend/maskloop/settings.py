@@ -134,7 +134,7 @@ class Settings(BaseSettings):
     fetch_timeout_seconds: float = Field(20.0, gt=0, description="Longest an image download may take.")
 
     # Caches
-    embedding_ram_mb: int = Field(512, ge=0, description="Embeddings kept in memory, in MB.")
+    embedding_ram_mb: int = Field(384, ge=0, description="Embeddings kept in memory, in MB.")
     embedding_disk_mb: int = Field(4096, ge=0, description="Embeddings kept on disk (or Redis), in MB.")
     image_disk_mb: int = Field(2048, ge=0, description="Downloaded images kept on disk, in MB.")
     prepare_ahead: int = Field(3, ge=0, description="How many of the following tasks are prepared when one is opened.")
