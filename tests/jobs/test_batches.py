@@ -6,7 +6,6 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ from maskloop.labelstudio.requests import PredictRequest
 from maskloop.ledger import Ledger
 from maskloop.queue.job import JobError
 from maskloop.queue.local import LocalQueue
-from tests.jobs.shelf import Shelf, open_shelf
+from tests.jobs.shelf import Shelf
 from tests.jobs.test_preannotate import asked, box, prediction
 from tests.labelstudio.server import Handler, reply, serving
 
@@ -56,19 +55,6 @@ class Work:
 @pytest.fixture
 def work() -> Work:
     return Work()
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
-    yield ledger
-    ledger.close()
-
-
-@pytest.fixture
-def shelf() -> Iterator[Shelf]:
-    with open_shelf() as shelf:
-        yield shelf
 
 
 Start = Callable[..., Batches]

@@ -4,30 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from maskloop.jobs import unconfirmed as module
 from maskloop.jobs.unconfirmed import Unconfirmed
 from maskloop.ledger import BatchItem, Ledger
-from tests.jobs.shelf import Shelf, open_shelf
+from tests.jobs.shelf import Shelf
 
 OVER = threading.Event()
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
-    yield ledger
-    ledger.close()
-
-
-@pytest.fixture
-def shelf() -> Iterator[Shelf]:
-    with open_shelf() as shelf:
-        yield shelf
 
 
 def claimed(ledger: Ledger, *tasks: int, owner: str = "web") -> list[BatchItem]:
