@@ -22,7 +22,7 @@ from maskloop.segment.catalog import Source
 from maskloop.segment.clicknet_decoder import PromptMaps
 from maskloop.segment.clicknet_encoder import normalised
 from maskloop.segment.clicknet_net import ClickNetwork, network_of
-from maskloop.segment.clicknet_state import Features, State, cut_off, relevant
+from maskloop.segment.clicknet_state import Features, State, cut_off, generous, relevant
 from maskloop.segment.clicknet_view import Map, Window, around, bounds, carried, cut, moved, resized, spread
 from maskloop.segment.device import device
 from maskloop.segment.memory import ANSWERS, FEATURES
@@ -87,14 +87,17 @@ class ClickNet:
 
     @torch.inference_mode()
     def answer(self, features: Features, prompts: PromptMaps) -> tuple[Map, float]:
-        """The logits, H x W, of the mask that is judged best, and its predicted IoU."""
+        """The mask that is judged best, as logits H x W (it is where they are positive), and its predicted IoU."""
         on_device = PromptMaps(
             *(t.to(self.device) for t in (prompts.points, prompts.box, prompts.scribbles, prompts.previous))
         )
         logits, judged = self.network.decode(features, on_device)
         best = int(judged[0].argmax())
         chosen: Map = logits[0, best].float().cpu().numpy()
-        return chosen, float(judged[0, best].sigmoid())
+        score = float(judged[0, best].sigmoid())
+        if not bool((prompts.previous > 0.5).any()):
+            chosen = generous(chosen, score)
+        return chosen, score
 
     def _state(self, embedding: Embedding, prompt: Prompt) -> State:
         """The answer to a prompt, from the answer to the same prompt with one click less, and so on."""

@@ -14,6 +14,9 @@ from maskloop.segment.prompt import Point, Prompt
 
 Features = dict[str, torch.Tensor]
 
+LEAST_SCORE = 0.05
+"""A predicted IoU below this makes a mask no larger."""
+
 
 @dataclass(frozen=True, eq=False)
 class State:
@@ -34,6 +37,16 @@ def cut_off(state: State, size: tuple[int, int]) -> bool:
         (mask[-1], window.y1 < size[0]),
     )
     return any(inside and bool(line.any()) for line, inside in edges)
+
+
+def generous(logits: Map, score: float) -> Map:
+    """The logits of a first answer, raised so that the mask where they are positive has the largest expected overlap.
+
+    With J for the predicted IoU that mask does not end at probability 1/2 but at J / (1 + J), whose logit is log J (for
+    Dice: Lipton et al. 2014, "Optimal thresholding of classifiers to maximize F1 measure"): the less sure, the larger.
+    """
+    raised: Map = logits - np.float32(np.log(max(score, LEAST_SCORE)))
+    return raised
 
 
 def relevant(logits: Map, window: Window, prompt: Prompt) -> Map:
