@@ -5,7 +5,7 @@ import torch
 
 from maskloop.segment.clicknet import load_clicknet
 from maskloop.segment.clicknet_decoder import PromptMaps
-from maskloop.segment.clicknet_state import generous
+from maskloop.segment.clicknet_state import Look, generous
 from maskloop.settings import default_models_dir
 
 
@@ -37,7 +37,7 @@ def test_only_an_answer_without_a_mask_to_correct_is_generous() -> None:
     started[..., 20:40, 20:40] = 0.9
     for previous in (none, started):
         prompts = PromptMaps(point, none, two, previous)
-        logits, score = model.answer(features, prompts)
+        ((logits, score),) = model.answers([Look(features, prompts)])
         with torch.inference_mode():
             plain, judged = model.network.decode(features, prompts)
         raw = plain[0, int(judged[0].argmax())].numpy()

@@ -17,7 +17,7 @@ from maskloop.segment.memory import Memory  # noqa: E402
 from maskloop.segment.postprocess import clean  # noqa: E402
 from maskloop.segment.prompt import Box, Image, Mask, Point, Prompt, Scribble  # noqa: E402
 from maskloop.segment.sam import DECODER, SamSegmenter  # noqa: E402
-from maskloop.segment.segmenter import Embedding  # noqa: E402
+from maskloop.segment.segmenter import Embedding, Prediction  # noqa: E402
 from tests.segment.checkpoints import KINDS, save_checkpoint, save_model  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -153,7 +153,7 @@ def test_the_answer_before_is_fed_back(sam: SamSegmenter, monkeypatch: pytest.Mo
 def test_what_is_remembered_is_bounded_for_all_images_together(
     sam: SamSegmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size = sam._answer(sam.encode(picture()), sam.frame((90, 150)), PROMPTS["click"]).logits.nbytes  # type: ignore[union-attr]
+    size = 2 * sam.net.low**2
     memory = Memory(3 * size)
     monkeypatch.setattr("maskloop.segment.sam.ANSWERS", memory)
     embeddings = [sam.encode(picture(seed=seed)) for seed in range(4)]
@@ -284,3 +284,24 @@ def test_pickled_weights_are_never_read(tmp_path: Path) -> None:
 def test_torchvision_is_never_imported(sam: SamSegmenter) -> None:
     sam.decode(sam.encode(picture()), PROMPTS["click"])
     assert "torchvision" not in sys.modules
+
+
+def test_prompts_are_answered_together_as_alone_in_fewer_passes(
+    sam: SamSegmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embeddings = [sam.encode(picture()), sam.encode(picture(seed=1)), sam.encode(picture(300, 200, 2))]
+    asked = [(embedding, prompt) for embedding in embeddings[:2] for prompt in PROMPTS.values()]
+    asked.append((embeddings[2], PROMPTS["click"]))
+    sizes: list[int] = []
+    hook = sam.net.register_forward_hook(lambda net, given, made: sizes.append(len(made[0])))
+    monkeypatch.setattr("maskloop.segment.sam.ANSWERS", Memory(10**7))
+    together = sam.decode_all([*asked, (embeddings[0], Prompt())])
+    assert 2 * len(sizes) < sum(sizes)
+    monkeypatch.setattr("maskloop.segment.sam.ANSWERS", Memory(10**7))
+    alone = [sam.decode(embedding, prompt) for embedding, prompt in asked]
+    hook.remove()
+    assert isinstance(together.pop(), ValueError)
+    for many, one in zip(together, alone, strict=True):
+        assert isinstance(many, Prediction)
+        assert (many.mask != one.mask).mean() < 0.01
+        assert many.score == pytest.approx(one.score, abs=1e-3)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from maskloop.jobs.preannotate import preannotate
-from maskloop.jobs.predict import predict
 from maskloop.jobs.prepare import prepare
 from maskloop.jobs.proposals import Proposals
+from maskloop.jobs.together import predict_together
 from maskloop.jobs.workbench import Workbench
 from maskloop.labelstudio.fetch import FetchOptions
 from maskloop.labelstudio.images import ImageError, ImageStore
@@ -29,7 +29,7 @@ def handlers(bench: Workbench) -> dict[str, Handler]:
     """The allow-list: a worker runs these and nothing else."""
     proposals = Proposals(bench)
     return {
-        "predict": one_by_one(partial(predict, bench)),
+        "predict": lambda payloads: told(predict_together(bench, payloads)),
         "prepare": one_by_one(partial(prepare, bench)),
         "preannotate": one_by_one(partial(preannotate, bench, proposals)),
         "warm-up": one_by_one(partial(_warm_up, bench)),
@@ -46,13 +46,17 @@ def one_by_one(job: Callable[[Payload], Result]) -> Handler:
         for payload in payloads:
             try:
                 outcome: Result | Exception = job(payload)
-            except FOR_THE_CALLER as error:
-                outcome = JobError(str(error))
             except Exception as error:
                 outcome = error
             yield outcome
 
-    return run
+    return lambda payloads: told(run(payloads))
+
+
+def told(outcomes: Iterable[Result | Exception]) -> Iterator[Result | Exception]:
+    """The outcomes, as JobErrors where they say what is wrong to the person who asked."""
+    for outcome in outcomes:
+        yield JobError(str(outcome)) if isinstance(outcome, FOR_THE_CALLER) else outcome
 
 
 def _warm_up(bench: Workbench, _: Payload) -> Result:

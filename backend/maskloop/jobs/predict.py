@@ -9,10 +9,12 @@ from typing import Any
 
 from maskloop.jobs.workbench import Timings, Workbench
 from maskloop.labelstudio import polygons, rle
+from maskloop.labelstudio.images import LoadedImage
 from maskloop.queue.job import Payload, Result
 from maskloop.segment.correction import constrain
 from maskloop.segment.postprocess import clean
 from maskloop.segment.prompt import Mask, Prompt, pack_mask, unpack_mask
+from maskloop.segment.segmenter import Prediction, Segmenter
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +98,20 @@ class PredictAnswer:
         )
 
 
-def predict(bench: Workbench, payload: Payload) -> Result:
-    """Answer one prompt. Raises ImageError, ModelError, or ValueError with what is wrong."""
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A request with the model that answers it and its image."""
+
+    request: PredictRequest
+    version: str
+    segmenter: Segmenter
+    image: LoadedImage
+    timings: Timings
+    start: float
+
+
+def opened(bench: Workbench, payload: Payload) -> Case:
+    """A payload with all that its answer needs but the embedding. Raises ImageError, ModelError, or ValueError."""
     request, timings = PredictRequest.from_json(payload), Timings()
     start = time.perf_counter()
     version, segmenter = bench.segmenter(request.version)
@@ -110,17 +124,21 @@ def predict(bench: Workbench, payload: Payload) -> Result:
             f"the image is {width} x {height} but the annotator's browser saw {request.size[0]} x {request.size[1]}; "
             "was the file replaced? Reload the task"
         )
-    embedding = bench.embedding(image, segmenter, timings)
-    now = time.perf_counter()
-    prediction = segmenter.decode(embedding, request.prompt)
+    return Case(request, version, segmenter, image, timings, start)
+
+
+def answered(case: Case, prediction: Prediction, since: float) -> Result:
+    """The answer from what the model made of the prompt, which it was given at ``since``."""
+    request, timings = case.request, case.timings
     mask = clean(prediction.mask, request.prompt)
     if request.base is not None:
         mask = constrain(mask, request.base, request.prompt)
-    now = timings.stage("decode", now)
+    now = timings.stage("decode", since)
     rings = polygons.rings(mask) if request.output == "polygon" else ()
     packed = rle.encode(mask) if mask.any() else b""
     now = timings.stage("rle", now)
-    timings.seconds["total"] = now - start
+    timings.seconds["total"] = now - case.start
+    height, width = mask.shape
     return PredictAnswer(
-        version, float(prediction.score), (width, height), packed, rings, timings.seconds, timings.tier
+        case.version, float(prediction.score), (width, height), packed, rings, timings.seconds, timings.tier
     ).to_json()

@@ -144,6 +144,10 @@ class Workbench:
         timings.tier = "encode" if encoded else "cache"
         return embedding
 
+    def at_hand(self, image: LoadedImage, segmenter: Segmenter) -> bool:
+        """Whether the image's embedding is on this machine."""
+        return self.embeddings.contains(image.content, segmenter.encoder)
+
     def warm_up(self) -> None:
         """Load the base model and run it once; raises with the reason when it cannot work."""
         _, segmenter = self.segmenter(self.base_version)

@@ -9,8 +9,10 @@ process gives the same one; what is still in memory is not computed again.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias, TypeVar
 
 import cv2
 import numpy as np
@@ -22,13 +24,17 @@ from maskloop.segment.catalog import Source
 from maskloop.segment.clicknet_decoder import PromptMaps
 from maskloop.segment.clicknet_encoder import normalised
 from maskloop.segment.clicknet_net import ClickNetwork, network_of
-from maskloop.segment.clicknet_state import Features, State, cut_off, generous, relevant
-from maskloop.segment.clicknet_view import Map, Window, around, bounds, carried, cut, moved, resized, spread
+from maskloop.segment.clicknet_state import Features, Look, State, cut_off, generous, relevant, stacked
+from maskloop.segment.clicknet_view import Map, Window, around, bounds, carried, cut, moved, reduced, resized, spread
 from maskloop.segment.device import device
 from maskloop.segment.memory import ANSWERS, FEATURES
 from maskloop.segment.postprocess import clean
-from maskloop.segment.prompt import Box, Image, Mask, Point, Prompt, Scribble
+from maskloop.segment.prompt import Image, Mask, Prompt
 from maskloop.segment.segmenter import Embedding, Prediction
+from maskloop.segment.together import alone, in_step
+
+T = TypeVar("T")
+Way: TypeAlias = Generator[Look, tuple[Map, float], T]
 
 COARSE = 257
 """Longer side of the view of the whole image."""
@@ -67,6 +73,13 @@ class ClickNet:
 
         A prompt that does not say where the object is gets an empty mask.
         """
+        return alone(self._decoded(embedding, prompt), self.answers)
+
+    def decode_all(self, asked: Sequence[tuple[Embedding, Prompt]]) -> list[Prediction | Exception]:
+        """What :meth:`decode` answers or raises for each, views of one size in one pass."""
+        return in_step([self._decoded(embedding, prompt) for embedding, prompt in asked], self.answers)
+
+    def _decoded(self, embedding: Embedding, prompt: Prompt) -> Way[Prediction]:
         if embedding.encoder != self.encoder:
             raise ValueError(f"the embedding was made by encoder {embedding.encoder}, {self.name} has {self.encoder}")
         if prompt.empty:
@@ -75,7 +88,7 @@ class ClickNet:
             return Prediction(np.zeros(embedding.size, bool), 0.0)
         height, width = embedding.arrays["pixels"].shape[:2]
         scale = (embedding.size[1] / width, embedding.size[0] / height)
-        state = self._state(embedding, _reduced(prompt, scale, (height, width)))
+        state = yield from self._state(embedding, reduced(prompt, scale, (height, width)))
         mask = spread(state.logits, state.window, scale, embedding.size)
         return Prediction(clean(mask, prompt), state.score)
 
@@ -86,20 +99,20 @@ class ClickNet:
         return features
 
     @torch.inference_mode()
-    def answer(self, features: Features, prompts: PromptMaps) -> tuple[Map, float]:
-        """The mask that is judged best, as logits H x W (it is where they are positive), and its predicted IoU."""
-        on_device = PromptMaps(
-            *(t.to(self.device) for t in (prompts.points, prompts.box, prompts.scribbles, prompts.previous))
-        )
-        logits, judged = self.network.decode(features, on_device)
-        best = int(judged[0].argmax())
-        chosen: Map = logits[0, best].float().cpu().numpy()
-        score = float(judged[0, best].sigmoid())
-        if not bool((prompts.previous > 0.5).any()):
-            chosen = generous(chosen, score)
-        return chosen, score
+    def answers(self, looks: Sequence[Look]) -> list[tuple[Map, float]]:
+        """For each look the mask judged best, as logits H x W that are positive inside, and its predicted IoU."""
+        every = stacked(looks)
+        prompts = PromptMaps(*(maps.to(self.device) for maps in every.prompts.parts()))
+        logits, judged = self.network.decode(every.features, prompts)
+        found = []
+        for look, masks, scores in zip(looks, logits, judged.sigmoid(), strict=True):
+            best = int(scores.argmax())
+            chosen, score = masks[best].float().cpu().numpy(), float(scores[best])
+            # A copy: a part of the pass would keep all of it in memory.
+            found.append((chosen.copy() if look.corrects else generous(chosen, score), score))
+        return found
 
-    def _state(self, embedding: Embedding, prompt: Prompt) -> State:
+    def _state(self, embedding: Embedding, prompt: Prompt) -> Way[State]:
         """The answer to a prompt, from the answer to the same prompt with one click less, and so on."""
         state: State | None = None
         unknown: list[tuple[str, Prompt]] = []
@@ -116,12 +129,12 @@ class ClickNet:
         if state is None and prompt.prior is not None:
             state = _started(prompt.prior)
         for key, part in reversed(unknown):
-            state = self._answered(embedding, part, state)
+            state = yield from self._answered(embedding, part, state)
             ANSWERS.keep(embedding, (self._own, key), state, state.logits.nbytes)
         assert state is not None
         return state
 
-    def _answered(self, embedding: Embedding, prompt: Prompt, earlier: State | None) -> State:
+    def _answered(self, embedding: Embedding, prompt: Prompt, earlier: State | None) -> Way[State]:
         size: tuple[int, int] = embedding.arrays["pixels"].shape[:2]  # type: ignore[assignment]
         whole = _whole(size)
         last = prompt.points[-1] if prompt.points else None
@@ -130,12 +143,12 @@ class ClickNet:
             window = around(box.x0, box.y0, box.x1, box.y1, MARGIN, LEAST_WINDOW, size)
         else:
             if earlier is None or (last is not None and not earlier.window.holds(last.x, last.y, last.x, last.y)):
-                earlier = self._seen(embedding, whole, prompt, earlier)
+                earlier = yield from self._seen(embedding, whole, prompt, earlier)
             window = self._window(prompt, earlier, size)
-        state = self._seen(embedding, window, prompt, earlier)
+        state = yield from self._seen(embedding, window, prompt, earlier)
         wider = self._window(prompt, state, size)
         if cut_off(state, size) and wider != state.window and not window.holds(wider.x0, wider.y0, wider.x1, wider.y1):
-            state = self._seen(embedding, wider, prompt, state)
+            state = yield from self._seen(embedding, wider, prompt, state)
         return state
 
     def _window(self, prompt: Prompt, state: State, size: tuple[int, int]) -> Window:
@@ -161,7 +174,7 @@ class ClickNet:
             return state.window
         return fresh
 
-    def _seen(self, embedding: Embedding, window: Window, prompt: Prompt, earlier: State | None) -> State:
+    def _seen(self, embedding: Embedding, window: Window, prompt: Prompt, earlier: State | None) -> Way[State]:
         """One look at a window with everything known so far."""
         pixels: Image = embedding.arrays["pixels"]  # type: ignore[assignment]
         coarse = window == _whole(pixels.shape)
@@ -181,7 +194,7 @@ class ClickNet:
         if earlier is not None:
             probability = 1 / (1 + np.exp(-earlier.logits))
             previous = moved(probability.astype(np.float32), earlier.window, window, view)
-        logits, score = self.answer(features, carried(window, view, prompt, previous))
+        logits, score = yield Look(features, carried(window, view, prompt, previous))
         return State(relevant(logits, window, prompt), window, score)
 
 
@@ -219,24 +232,6 @@ def encoder_hash(network: ClickNetwork) -> str:
 
 def _whole(shape: tuple[int, ...]) -> Window:
     return Window(0, 0, shape[1], shape[0])
-
-
-def _reduced(prompt: Prompt, scale: tuple[float, float], size: tuple[int, int]) -> Prompt:
-    """A prompt in the frame of the kept pixels, (height, width) = ``size``."""
-    if scale == (1.0, 1.0):
-        return prompt
-    box = prompt.box
-    return Prompt(
-        tuple(Point(p.x / scale[0], p.y / scale[1], p.positive) for p in prompt.points),
-        None if box is None else Box(box.x0 / scale[0], box.y0 / scale[1], box.x1 / scale[0], box.y1 / scale[1]),
-        tuple(Scribble(_shrunk(s.mask, size, 0.05), s.positive) for s in prompt.scribbles),
-        None if prompt.prior is None else _shrunk(prompt.prior, size, 0.5),
-    )
-
-
-def _shrunk(mask: Mask, size: tuple[int, int], share: float) -> Mask:
-    small: Mask = resized(mask.astype(np.float32), size) > share
-    return small
 
 
 def _started(prior: Mask) -> State:

@@ -45,6 +45,9 @@ class PromptMaps:
     scribbles: Tensor
     previous: Tensor
 
+    def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.points, self.box, self.scribbles, self.previous
+
 
 class Block(nn.Module):
     """A residual step: depthwise 5 x 5 to mix places, then two 1 x 1 to mix channels (as ConvNeXt's)."""

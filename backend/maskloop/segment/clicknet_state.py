@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
+from torch.nn import functional
 
+from maskloop.segment.clicknet_decoder import PromptMaps
 from maskloop.segment.clicknet_view import Map, Window, resized
 from maskloop.segment.postprocess import pixel
 from maskloop.segment.prompt import Point, Prompt
@@ -25,6 +28,39 @@ class State:
     logits: Map
     window: Window
     score: float
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What the decoder is asked of one view or of several of one size: its features, and the prompts in its frame."""
+
+    features: Features
+    prompts: PromptMaps
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Height and width of the view."""
+        return tuple(self.prompts.previous.shape[2:])
+
+    @property
+    def corrects(self) -> bool:
+        """Whether there is a mask to correct."""
+        return bool((self.prompts.previous > 0.5).any())
+
+
+def stacked(looks: Sequence[Look]) -> Look:
+    """Looks at views of one size as one."""
+    if len(looks) == 1:
+        return looks[0]
+    most = max(look.prompts.points.shape[1] for look in looks)
+    filled = [
+        functional.pad(p, (0, 0, 0, most - p.shape[1]), value=-1.0) for p in (look.prompts.points for look in looks)
+    ]
+    maps = zip(*(look.prompts.parts()[1:] for look in looks), strict=True)
+    return Look(
+        {name: torch.cat([look.features[name] for look in looks]) for name in looks[0].features},
+        PromptMaps(torch.cat(filled), *(torch.cat(same) for same in maps)),
+    )
 
 
 def cut_off(state: State, size: tuple[int, int]) -> bool:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from maskloop.segment.clicknet_decoder import PromptMaps
-from maskloop.segment.prompt import Image, Mask, Prompt
+from maskloop.segment.prompt import Box, Image, Mask, Point, Prompt, Scribble
 
 Map = NDArray[np.float32]
 SCRIBBLE_POINTS = 6
@@ -106,6 +106,24 @@ def carried(window: Window, size: tuple[int, int], prompt: Prompt, previous: Map
         mask[0, 0] = previous
     table = np.array(points or [(0.0, 0.0, -1.0)], np.float32)[None]
     return PromptMaps(*(torch.from_numpy(array) for array in (table, box, strokes, mask)))
+
+
+def reduced(prompt: Prompt, scale: tuple[float, float], size: tuple[int, int]) -> Prompt:
+    """A prompt in the frame of the kept pixels, (height, width) = ``size``."""
+    if scale == (1.0, 1.0):
+        return prompt
+    box = prompt.box
+    return Prompt(
+        tuple(Point(p.x / scale[0], p.y / scale[1], p.positive) for p in prompt.points),
+        None if box is None else Box(box.x0 / scale[0], box.y0 / scale[1], box.x1 / scale[0], box.y1 / scale[1]),
+        tuple(Scribble(_shrunk(s.mask, size, 0.05), s.positive) for s in prompt.scribbles),
+        None if prompt.prior is None else _shrunk(prompt.prior, size, 0.5),
+    )
+
+
+def _shrunk(mask: Mask, size: tuple[int, int], share: float) -> Mask:
+    small: Mask = resized(mask.astype(np.float32), size) > share
+    return small
 
 
 def resized(array: Map, size: tuple[int, int]) -> Map:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -29,6 +31,7 @@ from maskloop.segment.prompt import Image, Point, Prompt
 from maskloop.segment.sam_net import SamNet, read_net
 from maskloop.segment.sam_prompt import Frame, along, around
 from maskloop.segment.segmenter import Embedding, Prediction
+from maskloop.segment.together import alone, in_step
 
 DECODER = "decoder.safetensors"
 """The weights file of a version that was retrained on a base model."""
@@ -43,6 +46,40 @@ class Answer:
 
     logits: NDArray[np.float16]
     score: float
+
+
+T = TypeVar("T")
+Way: TypeAlias = Generator["Question", Answer, T]
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What the net is asked, as its arguments: batches of one, or of several of one form."""
+
+    features: dict[str, Tensor]
+    points: Tensor | None
+    labels: Tensor | None
+    boxes: Tensor | None
+    masks: Tensor | None
+
+    @property
+    def shape(self) -> tuple[int, bool, bool]:
+        """How many points, and whether there are a box and a mask."""
+        return 0 if self.points is None else self.points.shape[1], self.boxes is not None, self.masks is not None
+
+    @property
+    def open(self) -> bool:
+        """One click alone leaves open whether a part or the whole is meant: the net answers three masks."""
+        return self.shape == (1, False, False)
+
+
+def stacked(questions: Sequence[Question]) -> Question:
+    """Questions of one form as one."""
+    if len(questions) == 1:
+        return questions[0]
+    given = zip(*((q.points, q.labels, q.boxes, q.masks) for q in questions), strict=True)
+    features = {name: torch.cat([q.features[name] for q in questions]) for name in questions[0].features}
+    return Question(features, *(None if same[0] is None else torch.cat(same) for same in given))
 
 
 class SamSegmenter:
@@ -67,12 +104,19 @@ class SamSegmenter:
         return Embedding(arrays, (image.shape[0], image.shape[1]), self.encoder)
 
     def decode(self, embedding: Embedding, prompt: Prompt) -> Prediction:
+        return alone(self._decoded(embedding, prompt), self.answers)
+
+    def decode_all(self, asked: Sequence[tuple[Embedding, Prompt]]) -> list[Prediction | Exception]:
+        """What :meth:`decode` answers or raises for each; prompts of one form, on any images, in one pass."""
+        return in_step([self._decoded(embedding, prompt) for embedding, prompt in asked], self.answers)
+
+    def _decoded(self, embedding: Embedding, prompt: Prompt) -> Way[Prediction]:
         if embedding.encoder != self.encoder:
             raise ValueError(f"{self.name} cannot use an embedding of encoder {embedding.encoder!r}")
         if prompt.empty:
             raise ValueError("the prompt is empty: give a point, a box, a scribble or a mask")
         frame = self.frame(embedding.size)
-        answer = self._answer(embedding, frame, prompt)
+        answer = yield from self._answer(embedding, frame, prompt)
         if answer is None:
             return Prediction(np.zeros(embedding.size, bool), 0.0)
         return Prediction(clean(frame.full(answer.logits.astype(np.float32)), prompt), answer.score)
@@ -92,7 +136,7 @@ class SamSegmenter:
         """The embedding of the same image at another ``size`` (height, width): the encoder sees one size only."""
         return replace(embedding, size=size)
 
-    def _answer(self, embedding: Embedding, frame: Frame, prompt: Prompt) -> Answer | None:
+    def _answer(self, embedding: Embedding, frame: Frame, prompt: Prompt) -> Way[Answer | None]:
         """The answer to a prompt, None when nothing in it says where the object is."""
         strokes = [point for scribble in prompt.scribbles for point in along(scribble)]
         start = prompt.prior if prompt.prior is not None and prompt.prior.any() else None
@@ -110,14 +154,14 @@ class SamSegmenter:
             known: Answer | None = ANSWERS.recall(embedding, (self._own, key))
             if known is None:
                 features = features or self.features(embedding)
-                known = self._step(features, frame, prompt, points, previous)
+                known = yield self._question(features, frame, prompt, points, previous)
                 ANSWERS.keep(embedding, (self._own, key), known, known.logits.nbytes)
             previous = known
         return previous
 
-    def _step(
+    def _question(
         self, features: dict[str, Tensor], frame: Frame, prompt: Prompt, points: list[Point], previous: Answer | None
-    ) -> Answer:
+    ) -> Question:
         box = prompt.box
         mask: NDArray[np.float32] | None = None
         if previous is not None:
@@ -126,20 +170,32 @@ class SamSegmenter:
             mask = frame.logits(prompt.prior)
             box = box or (None if points else around(prompt.prior))
         places, labels = frame.points(points)
-        # One click alone leaves open whether a part or the whole is meant: the net answers three masks.
-        several = len(points) == 1 and box is None and mask is None
-        with torch.inference_mode():
-            logits, scores = self.net(
-                features,
-                points=self._tensor(places) if points else None,
-                labels=self._tensor(labels) if points else None,
-                boxes=None if box is None else self._tensor(frame.box(box)),
-                masks=None if mask is None else self._tensor(mask),
-                several=several,
-            )
-            best = int(scores[0].argmax())
-            chosen = logits[0, best].clamp(-32, 32).to("cpu", torch.float16).numpy()
-        return Answer(chosen, min(1.0, max(0.0, float(scores[0, best]))))
+        return Question(
+            features,
+            points=self._tensor(places) if points else None,
+            labels=self._tensor(labels) if points else None,
+            boxes=None if box is None else self._tensor(frame.box(box)),
+            masks=None if mask is None else self._tensor(mask),
+        )
+
+    @torch.inference_mode()
+    def answers(self, questions: Sequence[Question]) -> list[Answer]:
+        """The answers to questions of one form, in one pass."""
+        every = stacked(questions)
+        logits, scores = self.net(
+            every.features,
+            points=every.points,
+            labels=every.labels,
+            boxes=every.boxes,
+            masks=every.masks,
+            several=every.open,
+        )
+        found = []
+        for masks, judged in zip(logits, scores, strict=True):
+            best = int(judged.argmax())
+            chosen = masks[best].clamp(-32, 32).to("cpu", torch.float16).numpy().copy()
+            found.append(Answer(chosen, min(1.0, max(0.0, float(judged[best])))))
+        return found
 
     def _tensor(self, array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array)[None].to(self.device)

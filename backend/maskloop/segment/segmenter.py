@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -45,6 +45,15 @@ class Scaling(Protocol):
 
     def at_size(self, embedding: Embedding, size: tuple[int, int]) -> Embedding:
         """The embedding of the same image at another ``size`` (height, width)."""
+        ...
+
+
+@runtime_checkable
+class Together(Protocol):
+    """What a segmenter offers whose network answers several prompts in one pass."""
+
+    def decode_all(self, asked: Sequence[tuple[Embedding, Prompt]]) -> list[Prediction | Exception]:
+        """What ``decode`` answers or raises for each; logits may differ by rounding."""
         ...
 
 
