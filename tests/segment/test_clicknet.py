@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from skimage import data as pictures
 
 from maskloop.segment.card import ModelError, read_card, write_card
-from maskloop.segment.clicknet import ClickNet, encoder_hash, load_clicknet
+from maskloop.segment.clicknet import ClickNet, Way, encoder_hash, load_clicknet
 from maskloop.segment.clicknet_decoder import PromptMaps
 from maskloop.segment.clicknet_net import ClickNetwork, side_by_side
 from maskloop.segment.clicknet_state import State
@@ -113,8 +113,9 @@ def test_an_answer_is_the_same_when_nothing_is_remembered(
 def test_a_thousand_clicks_are_answered(model: ClickNet, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
-    def answered(embedding: Embedding, prompt: Prompt, earlier: State | None) -> State:
+    def answered(embedding: Embedding, prompt: Prompt, earlier: State | None) -> Way[State]:
         asked.append(len(prompt.points))
+        yield from ()
         return State(np.ones((65, 65), np.float32), Window(0, 0, 64, 64), 0.5)
 
     monkeypatch.setattr(model, "_answered", answered)
