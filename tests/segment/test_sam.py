@@ -294,8 +294,10 @@ def test_prompts_are_answered_together_as_alone_in_fewer_passes(
     asked.append((embeddings[2], PROMPTS["click"]))
     sizes: list[int] = []
     hook = sam.net.register_forward_hook(lambda net, given, made: sizes.append(len(made[0])))
-    monkeypatch.setattr("maskloop.segment.sam.ANSWERS", Memory(10**7))
+    memory = Memory(10**7)
+    monkeypatch.setattr("maskloop.segment.sam.ANSWERS", memory)
     together = sam.decode_all([*asked, (embeddings[0], Prompt())])
+    assert all(kept.value.logits.flags.owndata for kept in memory._kept.values())  # not a part that keeps all of a pass
     assert 2 * len(sizes) < sum(sizes)
     monkeypatch.setattr("maskloop.segment.sam.ANSWERS", Memory(10**7))
     alone = [sam.decode(embedding, prompt) for embedding, prompt in asked]
