@@ -43,3 +43,20 @@ def test_only_an_answer_without_a_mask_to_correct_is_generous() -> None:
         raw = plain[0, int(judged[0].argmax())].numpy()
         raised = -np.log(score) if previous is none else 0.0
         np.testing.assert_allclose(logits - raw, raised, atol=1e-5)
+
+
+def test_looks_with_more_and_fewer_clicks_are_answered_in_one_pass_as_apart() -> None:
+    model = load_clicknet(default_models_dir() / "clicknet", 1)
+    rng = np.random.default_rng(1)
+    none, two = torch.zeros(1, 1, 65, 65), torch.zeros(1, 2, 65, 65)
+    looks = [
+        Look(
+            model.features(rng.integers(0, 255, (65, 65, 3)).astype(np.uint8)),
+            PromptMaps(torch.tensor([points]), none, two, none),
+        )
+        for points in ([[40.0, 20.0, 1.0]], [[30.0, 30.0, 1.0], [9.0, 50.0, 0.0], [50.0, 50.0, 1.0]])
+    ]
+    for look, (logits, score) in zip(looks, model.answers(looks), strict=True):
+        ((alone, sure),) = model.answers([look])
+        np.testing.assert_allclose(logits, alone, atol=1e-3)
+        assert abs(score - sure) < 1e-4
