@@ -37,7 +37,7 @@ def learner(studio: Studio, token: str, tmp_path: Path) -> Iterator[Backend]:
         "LABEL_STUDIO_URL": studio.url,
         "LABEL_STUDIO_API_KEY": token,
         "OMP_NUM_THREADS": "1",
-        "MASKLOOP_TRAIN_MINUTES": "2.5",
+        "MASKLOOP_TRAIN_MINUTES": "6",  # on a machine that does other work too, half of it comes as far
         "MASKLOOP_TRAIN_COOLDOWN_SECONDS": "0",
         "MASKLOOP_POLL_SECONDS": "5",
     }
