@@ -33,6 +33,7 @@ class Work:
         self.ran: list[int] = []
         self.open = threading.Event()
         self.open.set()
+        self.go_on = threading.Event()  # not `open`: whoever stops might close it after it was opened for good
         self.stop_after: int | None = None
         self.bad: set[int] = set()
         self.unlucky: set[int] = set()
@@ -42,7 +43,7 @@ class Work:
         (payload,) = payloads
         task = payload["task"]
         if self.stop_after == len(self.ran):
-            self.open.clear()
+            self.go_on.wait(20)
         self.open.wait(20)
         self.ran.append(task)
         if task in self.bad or task in self.unlucky:
@@ -71,6 +72,7 @@ def start(work: Work, ledger: Ledger) -> Iterator[Start]:
 
     yield start
     work.open.set()
+    work.go_on.set()
     for batches in started:
         batches.close()
     queue.close()
@@ -210,7 +212,7 @@ def test_what_a_request_that_failed_had_claimed_is_done_again(
     monkeypatch.setattr(ledger, "progress", away)
     with pytest.raises(OSError, match="away"):
         batches.answer(request(1, 2), "v1")
-    work.open.set()
+    work.go_on.set()
     wait_for(lambda: sorted(work.ran) == [1, 1, 2])
 
 
@@ -229,7 +231,7 @@ def test_claims_live_on_while_label_studio_is_slow(
     for _ in range(30):  # three times as long as a claim lasts
         assert ledger.claim_item("another") is None
         time.sleep(0.1)
-    work.open.set()
+    work.go_on.set()
     thread.join()
     assert masks(answers[0]) == ["mask of 21", "mask of 22"]
 
@@ -250,7 +252,7 @@ def test_what_another_process_took_over_is_not_answered_too(
     thread.start()
     wait_for(lambda: work.ran == [1])
     take_over(ledger, 1)
-    work.open.set()
+    work.go_on.set()
     thread.join()
     assert masks(answers[0]) == [None, "mask of 2"]
 
