@@ -36,7 +36,7 @@ STAGES = Histogram(
     buckets=SECONDS,
 )
 EMBEDDINGS = Counter(
-    "maskloop_embeddings_total", "Where an embedding came from: a cache (memory, disk or Redis) or encode.", ["tier"]
+    "maskloop_embeddings_total", "Where an embedding came from: memory, disk, shared (Redis) or encode.", ["tier"]
 )
 CLICKS_PER_MASK = Histogram("maskloop_clicks_per_mask", "Clicks an accepted mask took.", ["project"], buckets=CLICKS)
 SUBMISSION_IOU = Histogram(

@@ -65,7 +65,7 @@ def test_a_click_becomes_brush_rle_of_the_object(bench: Workbench) -> None:
 
 def test_the_second_click_finds_the_embedding(bench: Workbench) -> None:
     tiers = [ask(bench, prompt=Prompt((Point(30, 40),))).tier for _ in range(2)]
-    assert tiers == ["encode", "cache"]
+    assert tiers == ["encode", "memory"]
 
 
 def test_polygons_are_given_when_asked_for(bench: Workbench) -> None:
@@ -106,7 +106,7 @@ def test_prepare_fills_the_cache_for_the_click(bench: Workbench) -> None:
     (done,) = handlers(bench)["prepare"]([{"url": picture(), "task": 1, "version": bench.base_version}])
     assert isinstance(done, dict)
     assert done["tier"] == "encode"
-    assert ask(bench, prompt=Prompt((Point(30, 40),))).tier == "cache"
+    assert ask(bench, prompt=Prompt((Point(30, 40),))).tier == "memory"
 
 
 def test_the_self_test_passes(bench: Workbench) -> None:

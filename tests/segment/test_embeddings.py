@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from maskloop.segment.embeddings import SIZE, EmbeddingCache, frozen, pack, unpack
+from maskloop.segment.embeddings import SIZE, EmbeddingCache, Tier, frozen, pack, unpack
 from maskloop.segment.prompt import Image, Prompt
 from maskloop.segment.segmenter import Embedding, Prediction
 
@@ -60,12 +60,13 @@ def never() -> Image:
 
 def test_the_second_click_does_not_encode(tmp_path: Path) -> None:
     cache, model = EmbeddingCache(1000), Counting()
-    first = cache.get("c", model, picture)
-    assert cache.get("c", model, never) is first
+    first, tier = cache.find("c", model, picture)
+    assert tier is Tier.ENCODE
+    again, tier = cache.find("c", model, never)
+    assert again is first
+    assert tier is Tier.MEMORY
     assert model.encoded == 1
     assert first.size == (4, 6)
-    assert (cache.stats.misses, cache.stats.hits_ram) == (1, 1)
-    assert cache.stats.encode_seconds > 0
 
 
 def test_what_it_gives_cannot_be_written_to(tmp_path: Path) -> None:
@@ -108,15 +109,15 @@ def test_threads_that_ask_at_once_encode_once() -> None:
     cache, model = EmbeddingCache(1000), Counting(seconds=0.05)
     barrier = threading.Barrier(8)
 
-    def ask(_: int) -> Embedding:
+    def ask(_: int) -> tuple[Embedding, Tier]:
         barrier.wait()
-        return cache.get("c", model, picture)
+        return cache.find("c", model, picture)
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(ask, range(8)))
     assert model.encoded == 1
-    assert all(answer is answers[0] for answer in answers)
-    assert (cache.stats.misses, cache.stats.hits_ram) == (1, 7)
+    assert all(embedding is answers[0][0] for embedding, _ in answers)
+    assert sorted(tier.value for _, tier in answers) == ["encode"] + 7 * ["memory"]
 
 
 def test_a_failure_reaches_everyone_who_waits_and_is_not_remembered() -> None:
@@ -151,8 +152,9 @@ def test_disk_outlives_the_process_and_is_bounded(tmp_path: Path) -> None:
     cache.get("c", model, picture)
     fresh = EmbeddingCache(1000, tmp_path, 2 * size + 1)
     assert [fresh.contains(name, "e1") for name in "abc"] == [True, False, True]
-    np.testing.assert_array_equal(fresh.get("a", model, never).arrays["x"], np.full(100, 7, np.uint8))
-    assert fresh.stats.hits_disk == 1
+    embedding, tier = fresh.find("a", model, never)
+    np.testing.assert_array_equal(embedding.arrays["x"], np.full(100, 7, np.uint8))
+    assert tier is Tier.DISK
     assert sum(path.stat().st_size for path in tmp_path.iterdir() if path.is_file()) <= 2 * size + 1
 
 
@@ -170,8 +172,7 @@ def test_a_damaged_file_is_a_miss(tmp_path: Path, damage: bytes | str) -> None:
         damage = save({"x": np.full(100, 7, np.uint8), SIZE: np.array([4, 6], np.int32)})
     stored.write_bytes(whole[: len(whole) // 2] if damage == "half" else damage)  # type: ignore[arg-type]
     cache = EmbeddingCache(0, tmp_path, 10_000)
-    cache.get("c", model, lambda: picture(9))
-    assert cache.stats.misses == 1
+    assert cache.find("c", model, lambda: picture(9))[1] is Tier.ENCODE
     assert cache.get("c", model, never).arrays["x"][0] == 9
 
 
@@ -235,8 +236,9 @@ def test_the_shared_store_serves_every_machine(tmp_path: Path) -> None:
     shared, model = Dictionary(), Counting()
     EmbeddingCache(1000, tmp_path / "one", 10_000, shared).get("c", model, picture)
     other = EmbeddingCache(1000, None, 0, shared)
-    assert other.get("c", model, never).arrays["x"][0] == 7
-    assert other.stats.hits_shared == 1
+    embedding, tier = other.find("c", model, never)
+    assert embedding.arrays["x"][0] == 7
+    assert tier is Tier.SHARED
     (key,) = shared.values
     shared.values[key] = b"junk"
     assert EmbeddingCache(1000, None, 0, shared).get("c", model, lambda: picture(8)).arrays["x"][0] == 8

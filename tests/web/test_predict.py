@@ -65,7 +65,7 @@ def test_opening_a_task_answers_at_once_and_prepares_its_image(serve: Serve) -> 
     assert response.json == {"results": [[]]}
     answered(client, request_body(point(40, 40)))
     metrics = client.get("/metrics").get_data(as_text=True)
-    assert 'maskloop_embeddings_total{tier="cache"}' in metrics
+    assert 'maskloop_embeddings_total{tier="memory"}' in metrics
     assert services.queue.depths()["prepare"] == 0
 
 

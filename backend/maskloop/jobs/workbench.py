@@ -15,7 +15,7 @@ from maskloop.learn.versions import VersionError, Versions
 from maskloop.segment.card import ModelError, check_files, read_card
 from maskloop.segment.catalog import Catalog
 from maskloop.segment.embeddings import EmbeddingCache
-from maskloop.segment.prompt import Image, Point, Prompt
+from maskloop.segment.prompt import Point, Prompt
 from maskloop.segment.segmenter import Embedding, Segmenter
 
 log = logging.getLogger(__name__)
@@ -131,17 +131,10 @@ class Workbench:
 
     def embedding(self, image: LoadedImage, segmenter: Segmenter, timings: Timings) -> Embedding:
         """The image's embedding from the nearest cache, encoding only as a last resort."""
-        encoded = False
-
-        def pixels() -> Image:
-            nonlocal encoded
-            encoded = True
-            return image.pixels
-
         before = time.perf_counter()
-        embedding = self.embeddings.get(image.content, segmenter, pixels)
+        embedding, tier = self.embeddings.find(image.content, segmenter, lambda: image.pixels)
         timings.stage("encode", before)
-        timings.tier = "encode" if encoded else "cache"
+        timings.tier = tier.value
         return embedding
 
     def at_hand(self, image: LoadedImage, segmenter: Segmenter) -> bool:

@@ -12,12 +12,12 @@ import hashlib
 import json
 import logging
 import threading
-import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
 
@@ -39,15 +39,13 @@ CHECKSUM = "crc32"
 """The entry of a stored file's metadata that tells flipped bytes: safetensors itself looks at the header only."""
 
 
-@dataclass(frozen=True)
-class CacheStats:
-    """Counts since the start. Whoever waited for another's encoding counts as a hit in memory."""
+class Tier(str, Enum):
+    """Where an embedding came from. Whoever waited for another's encoding had it from memory."""
 
-    hits_ram: int = 0
-    hits_disk: int = 0
-    hits_shared: int = 0
-    misses: int = 0
-    encode_seconds: float = 0.0
+    MEMORY = "memory"
+    DISK = "disk"
+    SHARED = "shared"
+    ENCODE = "encode"
 
 
 class EmbeddingCache:
@@ -62,13 +60,7 @@ class EmbeddingCache:
         self._kept: OrderedDict[str, Embedding] = OrderedDict()
         self._kept_bytes = 0
         self._flights: dict[str, Future[Embedding]] = {}
-        self._stats = CacheStats()
         self._lock = threading.Lock()
-
-    @property
-    def stats(self) -> CacheStats:
-        """The counts of this process as they are now."""
-        return self._stats
 
     @property
     def ram_bytes(self) -> int:
@@ -84,6 +76,10 @@ class EmbeddingCache:
         return self._disk is not None and self._disk.holds(key)
 
     def get(self, content: str, segmenter: Segmenter, load: Callable[[], Image]) -> Embedding:
+        """The embedding of :meth:`find`, wherever it came from."""
+        return self.find(content, segmenter, load)[0]
+
+    def find(self, content: str, segmenter: Segmenter, load: Callable[[], Image]) -> tuple[Embedding, Tier]:
         """The embedding of the image whose file has sha256 ``content``; ``load`` is called only if nobody has it.
 
         Its arrays are read-only. What ``load`` or the encoder raises is raised to everyone who waited for it.
@@ -93,19 +89,15 @@ class EmbeddingCache:
             kept = self._kept.get(key)
             if kept is not None:
                 self._kept.move_to_end(key)
-                self._count(hits_ram=1)
-                return kept
+                return kept, Tier.MEMORY
             flight = self._flights.get(key)
             first = flight is None
             if flight is None:
                 flight = self._flights[key] = Future()
         if not first:
-            embedding = flight.result()
-            with self._lock:
-                self._count(hits_ram=1)
-            return embedding
+            return flight.result(), Tier.MEMORY
         try:
-            embedding = self._fetch(key, segmenter, load)
+            embedding, tier = self._stored(key, segmenter.encoder) or self._encoded(key, segmenter, load)
         except BaseException as error:
             with self._lock:
                 del self._flights[key]
@@ -115,51 +107,36 @@ class EmbeddingCache:
             del self._flights[key]
             self._keep(key, embedding)
         flight.set_result(embedding)
-        return embedding
+        return embedding, tier
 
-    def _fetch(self, key: str, segmenter: Segmenter, load: Callable[[], Image]) -> Embedding:
-        stored = self._find(key, segmenter.encoder)
-        if stored is not None:
-            return stored
+    def _encoded(self, key: str, segmenter: Segmenter, load: Callable[[], Image]) -> tuple[Embedding, Tier]:
         with self._disk.locked(key) if self._disk else contextlib.nullcontext():
-            stored = self._find(key, segmenter.encoder) if self._disk else None
+            stored = self._stored(key, segmenter.encoder) if self._disk else None
             if stored is not None:
                 return stored
-            image = load()
-            started = time.perf_counter()
-            embedding = frozen(segmenter.encode(image))
-            with self._lock:
-                self._count(misses=1, encode_seconds=time.perf_counter() - started)
+            embedding = frozen(segmenter.encode(load()))
             if self._disk or self._shared:
                 packed = pack(embedding)
                 if self._disk:
                     self._disk.write(key, packed)
                 if self._shared:
                     self._shared.set(key, packed)
-        return embedding
+        return embedding, Tier.ENCODE
 
-    def _find(self, key: str, encoder: str) -> Embedding | None:
+    def _stored(self, key: str, encoder: str) -> tuple[Embedding, Tier] | None:
         packed = self._disk.read(key) if self._disk else None
         if packed is not None and self._disk:
             try:
-                embedding = unpack(packed, encoder)
+                return unpack(packed, encoder), Tier.DISK
             except ValueError:
                 log.warning("removed a damaged or outdated embedding from the cache on disk")
                 self._disk.remove(key)
-            else:
-                with self._lock:
-                    self._count(hits_disk=1)
-                return embedding
         packed = self._shared.get(key) if self._shared else None
         if packed is not None:
             try:
-                embedding = unpack(packed, encoder)
+                return unpack(packed, encoder), Tier.SHARED
             except ValueError:
                 log.warning("ignored a damaged or outdated embedding in the shared store")
-                return None
-            with self._lock:
-                self._count(hits_shared=1)
-            return embedding
         return None
 
     def _keep(self, key: str, embedding: Embedding) -> None:
@@ -170,19 +147,6 @@ class EmbeddingCache:
         while self._kept_bytes > self._ram_bytes:
             _, oldest = self._kept.popitem(last=False)
             self._kept_bytes -= oldest.nbytes
-
-    def _count(
-        self, hits_ram: int = 0, hits_disk: int = 0, hits_shared: int = 0, misses: int = 0, encode_seconds: float = 0.0
-    ) -> None:
-        old = self._stats
-        self._stats = replace(
-            old,
-            hits_ram=old.hits_ram + hits_ram,
-            hits_disk=old.hits_disk + hits_disk,
-            hits_shared=old.hits_shared + hits_shared,
-            misses=old.misses + misses,
-            encode_seconds=old.encode_seconds + encode_seconds,
-        )
 
 
 def cache_key(content: str, encoder: str) -> str:
