@@ -85,6 +85,26 @@ def test_the_server_starts_answers_and_stops_when_told(server: tuple[subprocess.
     assert "stopping" in said
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "why"),
+    [
+        ("MASKLOOP_DEVICE", "cuda:77", "'cuda:77' is not there"),
+        ("PORT", "0", "should be greater than or equal to 1"),
+        ("MASKLOOP_MODEL", "nothing-like-it", "nothing-like-it"),
+    ],
+)
+def test_a_setting_that_cannot_work_ends_the_server_and_is_named(
+    tmp_path: Path, setting: str, value: str, why: str
+) -> None:
+    environment = {**os.environ, "MASKLOOP_DATA_DIR": str(tmp_path), setting: value}
+    command = [sys.executable, "-m", "maskloop", "serve"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert setting in ended.stderr
+    assert why in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_people_who_keep_their_connections_open_shut_nobody_out(server: tuple[subprocess.Popen[str], str]) -> None:
     _, url = server
     wait_until_up(url)

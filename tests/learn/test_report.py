@@ -36,7 +36,7 @@ def test_a_report_tells_what_was_used_and_what_was_not(tmp_path: Path) -> None:
     shown = report.BeforeAfter(pixels, truth, Point(20, 15), truth, ~truth, 1.0, 0.0)
     report.write(tmp_path, "clicknet-00000000-p1-4", made, [shown, shown])
     text = (tmp_path / "report.md").read_text()
-    assert "**Promoted**" in text
+    assert "**Passed the gate**" in text
     assert "| noc85 | 6.000 | 3.000 |" in text
     assert "its mask is empty \\| odd" in text
     assert "`" + "ab" * 8 + "`" in text

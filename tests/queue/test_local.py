@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -193,3 +194,36 @@ def test_a_closed_queue_refuses(queue: LocalQueue, gate: Gate) -> None:
     with pytest.raises(Busy):
         queue.call(Job("gate", {"n": 1}), 1)
     assert queue.ready() is not None
+
+
+def ready_within(queue: LocalQueue, seconds: float) -> str | None:
+    until = time.monotonic() + seconds
+    while (why := queue.ready()) is not None and time.monotonic() < until:
+        time.sleep(0.005)
+    return why
+
+
+def test_it_is_ready_once_its_first_job_is_done(gate: Gate) -> None:
+    queue = LocalQueue({"gate": gate}, first=Job("gate", {"n": 1}))
+    assert gate.started.wait(5)
+    assert queue.ready() == "the model is being loaded"
+    gate.open.set()
+    assert ready_within(queue, 5) is None
+    queue.close()
+
+
+def test_it_says_why_its_first_job_failed_until_another_succeeds(gate: Gate) -> None:
+    def refuse(payloads: Sequence[dict[str, Any]]) -> list[dict[str, Any] | Exception]:
+        return [JobError("the weights are missing") for _ in payloads]
+
+    queue = LocalQueue({"refuse": refuse, "gate": gate}, first=Job("refuse", {}))
+    with pytest.raises(JobError):
+        queue.call(Job("refuse", {}), 5)
+    assert queue.ready() == "the weights are missing"
+    gate.open.set()
+    queue.call(Job("gate", {"n": 1}), 5)
+    assert ready_within(queue, 5) is None
+    with pytest.raises(JobError):
+        queue.call(Job("refuse", {}), 5)
+    assert queue.ready() is None
+    queue.close()

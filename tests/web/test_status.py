@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from maskloop import metrics
 from maskloop.ledger import TrainingState
+from maskloop.segment.card import Card, write_card
 from maskloop.settings import Settings
 from maskloop.web.app import create_app
 from maskloop.web.services import Services, scaled_out
@@ -56,6 +57,22 @@ def test_the_page_tells_what_became_of_trainings_and_versions(serve: Serve) -> N
         assert text in page
 
 
+def test_the_page_tells_that_a_version_is_damaged(serve: Serve) -> None:
+    client, services = serve()
+
+    def fill(folder: Path) -> None:
+        card = Card("a", "clicknet", "CC0", "a test's", files={"a.safetensors": "0" * 64})
+        (folder / "a.safetensors").write_bytes(b"something else")
+        write_card(folder, card)
+
+    version = services.versions.publish(5, "20261125.1", fill)
+    services.versions.promote(5, version)
+    page = client.get("/").get_data(as_text=True)
+    assert version in page
+    assert "It is damaged" in page
+    assert "a.safetensors is not the file its card promises" in page
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [(0, "0 s"), (59.9, "59 s"), (60, "1 min"), (3600, "1 h"), (47 * 3600, "47 h"), (172800, "2 days")],
@@ -73,6 +90,7 @@ def test_labels_and_notes_cannot_inject_html(serve: Serve) -> None:
 
 def test_ready_says_why_not(serve: Serve) -> None:
     client, services = serve()
+    client.post("/predict", json=request_body(point(40, 40)))
     assert client.get("/ready").status_code == 200
     services.queue.close()
     response = client.get("/ready")

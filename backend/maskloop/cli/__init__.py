@@ -60,4 +60,22 @@ def _whole(
 
 
 def main() -> None:
-    build()()
+    try:
+        build()()
+    except ValueError as error:
+        if not (lines := _wrong_settings(error)):
+            raise
+        for line in lines:
+            typer.secho(line, fg="red", err=True)
+        raise SystemExit(2) from None
+
+
+def _wrong_settings(error: ValueError) -> list[str]:
+    """What is wrong with which setting, a line each without its value, which may be secret; else []."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError) or error.title != "Settings":
+        return []
+    return [
+        f"{'.'.join(map(str, one['loc'])) or 'Settings'}: {one['msg']}; see docs/settings.md" for one in error.errors()
+    ]

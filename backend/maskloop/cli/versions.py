@@ -8,7 +8,6 @@ import typer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from maskloop.learn.versions import Versions
     from maskloop.settings import Settings
@@ -23,6 +22,7 @@ def versions(
     from rich.console import Console
 
     from maskloop.learn import report
+    from maskloop.segment.card import damage
 
     _, found = _open()
     console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -33,23 +33,12 @@ def versions(
             console.print(f"  {found.base}  (current)\n    the model that ships")
         for version in found.list(number):
             console.print(f"  {version.name}{'  (current)' if version.current else ''}")
-            if damage := _damage(version.folder):
-                console.print(f"    damaged, the base answers in its place: {damage}", style="red")
+            if wrong := damage(version.folder):
+                console.print(f"    damaged, the base answers in its place: {wrong}", style="red")
             for line in _about(report.read(version.folder)):
                 console.print(f"    {line}", style="dim")
     if not projects:
         console.print("No versions yet: the first training makes one.")
-
-
-def _damage(folder: Path) -> str:
-    """What is wrong with a version's files, "" if nothing is."""
-    from maskloop.segment.card import ModelError, check_files, read_card
-
-    try:
-        check_files(folder, read_card(folder))
-    except ModelError as error:
-        return str(error)
-    return ""
 
 
 def _about(numbers: dict[str, Any]) -> Iterator[str]:

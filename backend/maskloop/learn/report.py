@@ -107,7 +107,7 @@ def text(version: str, report: Report, has_sheet: bool) -> str:
         f"Project {report.project}, training {report.training}. Started from `{report.started_from}`, base "
         f"`{report.base}`; {report.steps} steps in {report.seconds:.0f} s, seed {report.seed}.",
         "",
-        f"**{'Promoted' if verdict.promote else 'Kept as a candidate'}**: {'; '.join(verdict.reasons)}.",
+        f"**{'Passed the gate' if verdict.promote else 'Did not pass the gate'}**: {'; '.join(verdict.reasons)}.",
         "",
         f"Hold-out: {verdict.objects} objects on {verdict.images} images, never trained on.",
         "",

@@ -30,16 +30,20 @@ class LocalQueue:
     """A :class:`~maskloop.queue.job.JobQueue` without Redis.
 
     One thread runs one job at a time, so a click waits for at most the job that is running, or for its next pause.
-    ``limit`` bounds each lane: clicks beyond it are refused, other jobs are dropped.
+    ``limit`` bounds each lane: clicks beyond it are refused, other jobs are dropped. ``first`` is a job to begin with:
+    until it or any other has succeeded, the queue is not ready.
     """
 
-    def __init__(self, handlers: Handlers, limit: int = 256) -> None:
+    def __init__(self, handlers: Handlers, limit: int = 256, first: Job | None = None) -> None:
         self._handlers = handlers
         self._limit = limit
         self._lanes: dict[Priority, deque[_Waiting]] = {lane: deque() for lane in LANES}
         self._keys: set[str] = set()
         self._wake = threading.Condition()
         self._closing = False
+        self._why_not = "the model is being loaded" if first else None
+        if first:
+            self._lanes[Priority.INTERACTIVE].append(_Waiting(first))
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
 
@@ -82,7 +86,7 @@ class LocalQueue:
             return {lane.value: now - waiting[0].since if waiting else 0.0 for lane, waiting in self._lanes.items()}
 
     def ready(self) -> str | None:
-        return None if self._thread.is_alive() else "the inference thread has stopped; restart the server"
+        return self._why_not if self._thread.is_alive() else "the inference thread has stopped; restart the server"
 
     def close(self) -> None:
         with self._wake:
@@ -147,6 +151,9 @@ class LocalQueue:
                 outcome = JobError(f"{type(outcome).__name__}: {outcome}")
             elif waiting.expires is None:
                 log.warning("job %s: %s", job.name, outcome)
+            if self._why_not:
+                self._why_not = str(outcome)
             waiting.future.set_exception(outcome)
         else:
+            self._why_not = None
             waiting.future.set_result(outcome)

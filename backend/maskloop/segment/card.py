@@ -145,3 +145,12 @@ def check_files(folder: Path, card: Card) -> None:
             raise ModelError(f"model {card.name} has no weights: {path} is missing; {hint}")
         if expected and sha256(path) != expected:
             raise ModelError(f"{path} is not the file its card promises (sha256 differs): delete it and get it again")
+
+
+def damage(folder: Path) -> str:
+    """What is wrong with a model's folder, "" if nothing is."""
+    try:
+        check_files(folder, read_card(folder))
+    except ModelError as error:
+        return str(error)
+    return ""

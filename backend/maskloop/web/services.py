@@ -13,7 +13,7 @@ from maskloop.labelstudio.memory import LocalMemory, Memory
 from maskloop.labelstudio.requests import Limits
 from maskloop.learn.versions import Versions
 from maskloop.ledger import Ledger
-from maskloop.queue.job import Job, JobQueue, Priority
+from maskloop.queue.job import Job, JobQueue
 from maskloop.segment.catalog import Catalog
 from maskloop.settings import Settings
 from maskloop.web.ahead import Ahead
@@ -75,9 +75,12 @@ def embedded(settings: Settings) -> Services:
     from maskloop.queue.local import LocalQueue
 
     settings.data_dir.mkdir(parents=True, exist_ok=True)
+    if settings.device.startswith("cuda"):  # one that is not there would fail every click; seeing that takes torch
+        from maskloop.segment.device import device
+
+        device(settings.device)
     bench = build_workbench(settings)
-    queue = LocalQueue(handlers(bench), limit=settings.max_queue)
-    queue.enqueue(Job("warm-up", {}), Priority.INTERACTIVE)
+    queue = LocalQueue(handlers(bench), limit=settings.max_queue, first=Job("warm-up", {}))
     return _assemble(settings, queue, bench.catalog, bench.versions, LocalMemory())
 
 

@@ -13,6 +13,7 @@ from flask import Blueprint, Response, jsonify, render_template, request
 from maskloop import __version__, metrics
 from maskloop.ledger import Training
 from maskloop.queue.job import JobError
+from maskloop.segment.card import damage
 from maskloop.web.services import Services
 
 STARTED = time.time()
@@ -128,9 +129,11 @@ def known_projects(services: Services) -> list[int]:
 
 def project_state(services: Services, project: int) -> dict[str, Any]:
     current = services.versions.current(project)
+    folder = services.versions.folder(current)
     return {
         "project": project,
         "current": current,
+        "damage": damage(folder) if folder else "",
         "live_labels": services.versions.live_labels(current),
         "submissions": len(services.ledger.known_forms(project)),
         "new_submissions": services.ledger.new_submissions(project),
