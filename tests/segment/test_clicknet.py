@@ -8,8 +8,7 @@ from skimage import data as pictures
 
 from maskloop.segment.card import ModelError, read_card, write_card
 from maskloop.segment.clicknet import ClickNet, Way, encoder_hash, load_clicknet
-from maskloop.segment.clicknet_decoder import PromptMaps
-from maskloop.segment.clicknet_net import ClickNetwork, side_by_side
+from maskloop.segment.clicknet_net import ClickNetwork
 from maskloop.segment.clicknet_state import State
 from maskloop.segment.clicknet_view import Window
 from maskloop.segment.memory import ANSWERS, FEATURES, Memory
@@ -233,34 +232,3 @@ def test_a_version_with_a_decoder_only_uses_its_base(tmp_path, model: ClickNet) 
     learned = Catalog(SHIPPED.parent).load(tmp_path, device="cpu", threads=1)
     assert learned.encoder == model.encoder
     assert learned.name == "learned"
-
-
-def surer(first: list[float], learned: list[float], previous: float = 0.0) -> tuple[bool, list[float]]:
-    """Whether what was learned is chosen, and the predicted IoUs, for two decoders that are so sure of their masks.
-
-    ``previous`` is the probability of the mask so far.
-    """
-
-    def decoder(sure: list[float], value: float) -> torch.nn.Module:
-        class Stub(torch.nn.Module):
-            def forward(self, *_: object) -> tuple[torch.Tensor, torch.Tensor]:
-                return torch.full((1, len(sure), 2, 2), value), torch.tensor([sure]).logit()
-
-        return Stub()
-
-    given = torch.zeros(1, 1, 2, 2)
-    prompts = PromptMaps(torch.zeros(1, 1, 3), given, given.expand(-1, 2, -1, -1), given + previous)
-    logits, judged = side_by_side(decoder(first, 0.0), decoder(learned, 1.0), {}, prompts)
-    return bool(logits[0, 0, 0, 0] == 1), [round(float(j), 3) for j in judged[0].sigmoid()]
-
-
-def test_the_surer_of_two_decoders_answers_with_its_own_masks() -> None:
-    assert surer([0.5, 0.7, 0.2], [0.8, 0.3, 0.1]) == (True, [0.8, 0.3, 0.1])
-    assert surer([0.5, 0.7, 0.2], [0.6, 0.3, 0.1]) == (False, [0.5, 0.7, 0.2])
-    assert not surer([0.70, 0.1, 0.1], [0.71, 0.1, 0.1])[0], "what was learned has to be surer by a little"
-
-
-def test_a_base_that_is_quite_sure_of_another_thing_gives_way_to_what_was_learned() -> None:
-    assert surer([0.1, 0.999, 0.1], [0.95, 0.3, 0.1])[0]
-    assert not surer([0.1, 0.999, 0.1], [0.85, 0.3, 0.1])[0], "the familiar is known with more certainty"
-    assert not surer([0.1, 0.999, 0.1], [0.95, 0.3, 0.1], previous=0.9)[0], "a mask to correct says what is meant"

@@ -56,7 +56,8 @@ class ClicknetLessons(Curriculum[Decoder, View]):
         self.exam += view_pool(self._encoder, self.validation, more, seed + 2, augment=True, most=EXAM_VIEWS - judged)
 
     def pupil(self, of: Decoder) -> Decoder:
-        return copy.deepcopy(of).train()
+        own: Decoder = copy.deepcopy(of).train().to(memory_format=torch.channels_last)
+        return own
 
     def weights(self, of: Decoder) -> Weights:
         return dict(of.named_parameters())

@@ -23,6 +23,11 @@ DOUBT = 0.15
 SURE = 2.2
 """As a logit, a predicted IoU of 0.9: at a first look, so sure is sure enough."""
 
+SAME = 0.5
+"""Overlap (IoU) of two masks above which they mean the same object."""
+SHARPNESS = 8.0
+"""How fast the weight of a decoder in the mean of both grows with its lead (logits of the predicted IoU)."""
+
 
 class ClickNetwork(nn.Module):
     """``learned`` is a decoder beside the first one, for a retrained version; None without."""
@@ -60,11 +65,24 @@ def side_by_side(
 
     A decoder that learned some objects is unsure about everything else, where the first one still knows. At a look that
     begins from nothing, how sure the first one is counts up to SURE only: it may be quite sure of the whole where a
-    project means a part. Once there is a mask to correct, both know what is meant.
+    project means a part. Once there is a mask to correct, both know what is meant. Where the best masks of both mean
+    the same object, their mean, weighted by how sure each is, takes the place of the surer one's: two that err
+    differently err less together.
     """
     logits, judged = first(features, prompts)
     more, also = learned(features, prompts)
     started = prompts.previous.amax((1, 2, 3)) > 0.5
     best = judged.amax(1)
-    surer = also.amax(1) - DOUBT > torch.where(started, best, best.clamp(max=SURE))
-    return torch.where(surer[:, None, None, None], more, logits), torch.where(surer[:, None], also, judged)
+    lead = also.amax(1) - DOUBT - torch.where(started, best, best.clamp(max=SURE))
+    surer = lead > 0
+    masks = torch.where(surer[:, None, None, None], more, logits)
+    scores = torch.where(surer[:, None], also, judged)
+    every = torch.arange(len(masks), device=masks.device)
+    one, other = logits[every, judged.argmax(1)], more[every, also.argmax(1)]
+    both, either = (one > 0) & (other > 0), (one > 0) | (other > 0)
+    agree = both.sum((1, 2)) > SAME * either.sum((1, 2))
+    share = torch.sigmoid(SHARPNESS * lead).to(one.dtype)
+    mean = torch.lerp(one, other, share[:, None, None])
+    chosen = scores.argmax(1)
+    masks[every, chosen] = torch.where(agree[:, None, None], mean, masks[every, chosen])
+    return masks, scores
