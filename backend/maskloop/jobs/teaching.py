@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import shutil
 from collections.abc import Sequence
 from functools import partial
@@ -40,8 +41,7 @@ class Taught:
 
 def teach(run: Run, trained: Sequence[Sample], current: Taught, base: Taught) -> Course:
     """The decoder that did best on a fifth of the images, which it was not taught with."""
-    count = max(1, round(VALIDATION_SHARE * len(trained)))
-    validation, train = trained[:count], trained[count:]
+    validation, train = apart(trained)
     seconds, most = SECONDS + SECONDS_PER_IMAGE * len(trained), SHARE_OF_TIME * 60 * run.settings.train_minutes
 
     def report(progress: float, note: str) -> None:
@@ -53,6 +53,23 @@ def teach(run: Run, trained: Sequence[Sample], current: Taught, base: Taught) ->
         return finetune(lessons, sam_lessons.plan(min(SAM_TIMES * seconds, most), run.seed), run.folder, report)
     views = ClicknetLessons(load_network(current.folder), load_network(base.folder), train, validation)
     return finetune(views, Plan(seconds=min(seconds, most), seed=run.seed), run.folder, report)
+
+
+def apart(trained: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
+    """The images to judge by while the others are taught, and those others; of two or more, some in each.
+
+    Every image draws its own lot, the same in every training: had the current version learned from an image that
+    judges it now, hardly anything would do better.
+    """
+    drawn = sorted(trained, key=_lot)
+    count = sum(_lot(sample) < VALIDATION_SHARE for sample in drawn)
+    count = min(max(1, count), len(drawn) - 1)
+    return drawn[:count], drawn[count:]
+
+
+def _lot(sample: Sample) -> float:
+    """A number from 0 to 1 that has nothing to do with how the hold-out is chosen."""
+    return int(hashlib.sha256(f"validation {sample.content}".encode()).hexdigest()[:8], 16) / 16**8
 
 
 def write_candidate(run: Run, folder: Path, start: Path, course: Course) -> None:

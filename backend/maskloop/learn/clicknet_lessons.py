@@ -56,8 +56,8 @@ class ClicknetLessons(Curriculum[Decoder, View]):
         self.exam += view_pool(self._encoder, self.validation, more, seed + 2, augment=True, most=EXAM_VIEWS - judged)
 
     def pupil(self, of: Decoder) -> Decoder:
-        own: Decoder = copy.deepcopy(of).train().to(memory_format=torch.channels_last)
-        return own
+        own = copy.deepcopy(of).train()
+        return own.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def weights(self, of: Decoder) -> Weights:
         return dict(of.named_parameters())

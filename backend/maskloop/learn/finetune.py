@@ -36,7 +36,7 @@ class Plan:
     rate: float = 1.5e-3
     steps: int = 500
     exams: int = 8
-    patience: int = 5
+    patience: int = 7
     per_object: int = 5
     pull: float = 3e-4
     distil_every: int = 6
