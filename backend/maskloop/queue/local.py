@@ -41,6 +41,7 @@ class LocalQueue:
         self._keys: set[str] = set()
         self._wake = threading.Condition()
         self._closing = False
+        self._first = first
         self._why_not = "the model is being loaded" if first else None
         if first:
             self._lanes[Priority.INTERACTIVE].append(_Waiting(first))
@@ -151,7 +152,7 @@ class LocalQueue:
                 outcome = JobError(f"{type(outcome).__name__}: {outcome}")
             elif waiting.expires is None:
                 log.warning("job %s: %s", job.name, outcome)
-            if self._why_not:
+            if job is self._first:
                 self._why_not = str(outcome)
             waiting.future.set_exception(outcome)
         else:
