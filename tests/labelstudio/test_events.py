@@ -37,7 +37,7 @@ def submitted(body: Any) -> Submitted:
 def test_a_submission_of_our_own() -> None:
     found = submitted(fixture("annotation_created"))
     (only,) = found.annotations
-    assert (only.id, only.task, only.project, only.completed_by, only.lead_time) == (11, 7, 3, 1, 4.5)
+    assert (only.id, only.task, only.project, only.completed_by) == (11, 7, 3, 1)
     assert only.data == {"image": "/data/upload/3/cat.png"}
     assert [region.id for region in only.masks] == ["m1"]
     assert {left.region: left.reason for left in only.left_out} == {
@@ -159,6 +159,6 @@ def test_what_label_studio_never_sends_is_refused(body: Any) -> None:
 
 
 def test_an_annotation_with_odd_fields_is_still_one() -> None:
-    raw = {"id": 1, "task": {"id": 7}, "result": "x", "completed_by": {"id": 4}, "lead_time": "3", "updated_at": 5}
+    raw = {"id": 1, "task": {"id": 7}, "result": "x", "completed_by": {"id": 4}, "updated_at": 5}
     (only,) = submitted(event("ANNOTATION_CREATED", annotation=raw)).annotations
-    assert (only.task, only.completed_by, only.lead_time, only.updated_at, only.regions) == (7, 4, None, "", ())
+    assert (only.task, only.completed_by, only.updated_at, only.regions) == (7, 4, "", ())

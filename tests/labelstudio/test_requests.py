@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from maskloop.labelstudio.requests import BadRequest, Limits, parse_predict, parse_setup, project_id
+from maskloop.labelstudio.requests import BadRequest, Limits, parse_predict, project_id
 from maskloop.labelstudio.shapes import Brush, Polygon
 from maskloop.segment.prompt import Box, Point
 
@@ -242,21 +242,6 @@ def test_polygons_of_an_annotation_are_pixels() -> None:
 )
 def test_project_ids(value: Any, number: int | None) -> None:
     assert project_id(value) == number
-
-
-def test_setup() -> None:
-    setup = parse_setup(recorded("setup_basic_auth_extra_params"))
-    assert setup.project == 3
-    assert setup.config is not None
-    assert setup.config.output() is not None
-    assert "secret" not in repr(parse_setup({"project": "1.1", "schema": CONFIG, "access_token": "secret"}))
-
-
-def test_setup_survives_a_config_that_cannot_be_read() -> None:
-    setup = parse_setup({"project": "5.1", "schema": "<View"})
-    assert (setup.project, setup.config) == (5, None)
-    assert "not XML" in str(setup.config_problem)
-    assert parse_setup({"project": "5.1"}).config_problem == "no labeling config was sent"
 
 
 def test_bodies_of_our_own_are_what_json_makes_of_them() -> None:

@@ -40,7 +40,6 @@ class Annotation:
     was_cancelled: bool = False
     ground_truth: bool = False
     completed_by: int | None = None
-    lead_time: float | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -174,7 +173,7 @@ def _annotation(
         if isinstance(result, Mapping) and result.get("type") != "relation"
     )
     masks, left_out = split_masks(regions)
-    by, updated, lead = raw.get("completed_by"), raw.get("updated_at"), raw.get("lead_time")
+    by, updated = raw.get("completed_by"), raw.get("updated_at")
     by = by.get("id") if isinstance(by, Mapping) else by
     return Annotation(
         id=id,
@@ -187,7 +186,6 @@ def _annotation(
         was_cancelled=raw.get("was_cancelled") is True,
         ground_truth=raw.get("ground_truth") is True,
         completed_by=by if _is_id(by) else None,
-        lead_time=float(lead) if isinstance(lead, int | float) and not isinstance(lead, bool) else None,
         data=data,
     )
 

@@ -64,15 +64,6 @@ class PredictRequest:
         return self.context is not None
 
 
-@dataclass(frozen=True)
-class SetupRequest:
-    """``config_problem`` says why the labeling config cannot be read; /setup answers nevertheless."""
-
-    project: int | None
-    config: LabelConfig | None
-    config_problem: str | None = None
-
-
 def parse_predict(body: object, limits: Limits = Limits()) -> PredictRequest:
     """The body of POST /predict. Raises BadRequest; a broken task gets its ``problem`` instead."""
     data = _object(body)
@@ -96,19 +87,6 @@ def parse_predict(body: object, limits: Limits = Limits()) -> PredictRequest:
         tasks=tuple(_task(task, project, config, limits) for task in raw),
         context=context,
     )
-
-
-def parse_setup(body: object) -> SetupRequest:
-    """The body of POST /setup. Raises BadRequest if it is no JSON object or names no project."""
-    data = _object(body)
-    schema = data.get("schema", data.get("label_config"))
-    project = project_id(data.get("project"))
-    if not isinstance(schema, str):
-        return SetupRequest(project, None, "no labeling config was sent")
-    try:
-        return SetupRequest(project, LabelConfig.parse(schema))
-    except ConfigError as error:
-        return SetupRequest(project, None, str(error))
 
 
 def project_id(value: object) -> int | None:

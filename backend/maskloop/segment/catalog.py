@@ -58,10 +58,6 @@ class Catalog:
         roots = [self.models_dir, *([self.pulled_dir] if self.pulled_dir else [])]
         return sorted({path.parent.name for root in roots for path in root.glob(f"*/{CARD}")})
 
-    def cards(self) -> list[Card]:
-        """Every model's card, by name. Raises ModelError for a card that cannot be read."""
-        return [self.card(name) for name in self.names()]
-
     def card(self, name: str) -> Card:
         """The card of one model. Raises ModelError for a name that is not there, naming those that are."""
         folder = self.folder(name)

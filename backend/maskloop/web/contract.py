@@ -6,7 +6,7 @@ from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import NotFound
 
 from maskloop import __version__
-from maskloop.labelstudio.requests import BadRequest, parse_setup, project_id
+from maskloop.labelstudio.requests import BadRequest, project_id
 from maskloop.web.body import json_object
 from maskloop.web.errors import ClientError
 from maskloop.web.services import Services
@@ -24,7 +24,7 @@ def routes(services: Services) -> Blueprint:
     def setup() -> Response:
         """The version that predictions of this project carry; Label Studio's bookkeeping depends on it."""
         try:
-            project = parse_setup(json_object(request)).project
+            project = project_id(json_object(request).get("project"))
         except BadRequest as error:
             raise ClientError(str(error)) from None
         if project is not None:

@@ -35,7 +35,6 @@ MIX = {
 """Share of each kind of scene."""
 PROMPTS = {"click": 0.45, "clicks": 0.15, "box": 0.22, "scribble": 0.05, "prior": 0.13}
 """Share of each kind of first prompt."""
-MOST_POINTS = 12
 
 
 @dataclass(frozen=True)
