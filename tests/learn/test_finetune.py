@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from maskloop.learn import practice
 from maskloop.learn.checkpoint import CHECKPOINT
 from maskloop.learn.clicknet_lessons import ClicknetLessons
+from maskloop.learn.curriculum import Chosen, Curriculum, Report, Weights
 from maskloop.learn.finetune import Plan, finetune
 from maskloop.learn.samples import Sample, Target
 from maskloop.learn.views import view_pool
@@ -82,6 +86,54 @@ def test_the_start_is_not_changed_and_time_ends_a_training(network: ClickNetwork
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     with pytest.raises(ValueError, match="no objects"):
         finetune(ClicknetLessons(network, network, [], [sample(2)]), Plan(seconds=1.0), tmp_path, lambda *_: None)
+
+
+class Rehearsed(Curriculum[nn.Linear, int]):
+    """One weight, and a validation that says what it was told to."""
+
+    def __init__(self, values: Sequence[float]) -> None:
+        super().__init__(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False), (), ())
+        self.values = iter(values)
+        self.seen: list[float] = []
+
+    def prepare(self, per_object: int, seed: int, until: float, report: Report) -> None:
+        self.pool, self.exam = [0], [0]
+
+    def pupil(self, of: nn.Linear) -> nn.Linear:
+        return copy.deepcopy(of)
+
+    def weights(self, of: nn.Linear) -> Weights:
+        return dict(of.named_parameters())
+
+    def lesson(self, pupil: nn.Linear, chosen: Chosen, rng: np.random.Generator) -> torch.Tensor:
+        return pupil.weight.sum()
+
+    def reminder(self, pupil: nn.Linear, frozen: nn.Linear, chosen: Chosen, rng: np.random.Generator) -> torch.Tensor:
+        return pupil.weight.sum()
+
+    def examine(self, pupil: nn.Linear) -> tuple[float, float]:
+        self.seen.append(float(pupil.weight.detach()))
+        value = next(self.values)
+        return value, value
+
+
+@pytest.mark.parametrize(
+    ("values", "kept", "exams"),
+    [
+        ((0.5, 0.7, 0.695, 0.65, 0.6, 0.6), 2, 6),  # level with the best: it has learned more
+        ((0.5, 0.7, 0.695, 0.688, 0.6, 0.6), 2, 6),  # each but a little worse than the one before: not without end
+        ((0.7, 0.6, 0.6, 0.6, 0.6, 0.6), 0, 5),
+        ((0.5, 0.6, 0.7, 0.8, 0.9, 0.9), 5, 6),
+    ],
+)
+def test_the_last_decoder_that_is_level_with_the_best_is_kept(
+    values: Sequence[float], kept: int, exams: int, tmp_path: Path
+) -> None:
+    curriculum = Rehearsed(values)
+    course = finetune(curriculum, Plan(seconds=600, batch=1, steps=5, exams=5), tmp_path, lambda *_: None)
+    assert len(curriculum.seen) == exams
+    assert float(course.best["weight"]) == pytest.approx(curriculum.seen[kept])
+    assert course.best_value == max(values)
 
 
 def test_clicks_go_where_the_mask_is_wrong(network: ClickNetwork) -> None:

@@ -200,15 +200,8 @@ def _leave(*_: object) -> NoReturn:
     os._exit(143)
 
 
-def cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def main() -> None:
     os.nice(19)
-    # One core is left to those who click meanwhile. Said before torch comes, which a training with nothing new spares.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() - 1)))
     signal.signal(signal.SIGTERM, _leave)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     settings = Settings()

@@ -25,7 +25,7 @@ MOMENTA = ("step", "exp_avg", "exp_avg_sq")
 
 @dataclass
 class Course:
-    """What happened so far: the best decoder, and the validation IoU after 1 and 3 clicks by step."""
+    """What happened so far: the decoder to keep, the best validation IoU, and this after 1 and 3 clicks by step."""
 
     best: dict[str, Tensor]
     best_value: float

@@ -22,6 +22,8 @@ from maskloop.learn.curriculum import Curriculum, Exercise, Net, Report
 CHECKPOINT_SECONDS = 20.0
 AVERAGING = 0.93
 """The decoder that is examined is a running average over about 15 steps: single steps on few objects are rough."""
+LEVEL = 0.01
+"""Validation IoU that means nothing: the objects are few. Of decoders that are level the last has learned most."""
 POOL_SHARE = 0.25
 """Of the time, what preparing the exercises may take."""
 
@@ -34,9 +36,9 @@ class Plan:
     seed: int = 0
     batch: int = 6
     rate: float = 1.5e-3
-    steps: int = 500
+    steps: int = 1200
     exams: int = 8
-    patience: int = 7
+    patience: int = 4
     per_object: int = 5
     pull: float = 3e-4
     distil_every: int = 6
@@ -46,7 +48,8 @@ class Plan:
 def finetune(curriculum: Curriculum[Net, Exercise], plan: Plan, folder: Path, report: Report) -> Course:
     """A better decoder than the curriculum's start, which is not changed.
 
-    The decoder that did best on the validation objects is returned, which is the start if nothing did better.
+    Returned is the last decoder that was level with the best one on the validation objects, which is the start if all
+    others did worse. After ``patience`` exams in a row that were not level the training ends.
     A checkpoint in ``folder`` is taken up where it stands if it belongs to the same plan and data.
     Raises ValueError when there is nothing to train on or to judge by.
     """
@@ -92,8 +95,9 @@ def finetune(curriculum: Curriculum[Net, Exercise], plan: Plan, folder: Path, re
             one, three = curriculum.examine(examined)
             course.curve.append((course.step, float(np.mean(losses)), one, three))
             losses.clear()
-            if (one + three) / 2 > course.best_value:
-                course.best, course.best_value = {n: m.clone() for n, m in means.items()}, (one + three) / 2
+            if (one + three) / 2 >= course.best_value - LEVEL:
+                course.best = {n: m.clone() for n, m in means.items()}
+            course.best_value = max(course.best_value, (one + three) / 2)
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
             course.seconds += time.monotonic() - saved
             save(path, ours, weights, optimizer, course)
@@ -139,4 +143,4 @@ def _rate(plan: Plan, step: int, done: float) -> float:
 
 def _finished(course: Course, plan: Plan) -> bool:
     values = [(one + three) / 2 for _, _, one, three in course.curve]
-    return len(values) > plan.patience and max(values[-plan.patience :]) < course.best_value
+    return len(values) > plan.patience and max(values[-plan.patience :]) < course.best_value - LEVEL

@@ -43,7 +43,6 @@ def plan(seconds: float, seed: int) -> Plan:
         rate=1e-4,
         steps=300,
         exams=6,
-        patience=4,
         per_object=1,
         pull=1e-3,
         distil_every=4,
