@@ -1,4 +1,8 @@
-"""The hold-out's exam: every object is clicked until it fits, on the same path an annotator's clicks take."""
+"""The hold-out's exam: every object is clicked until it fits, on the same path an annotator's clicks take.
+
+Two annotators click each object: one in the centre of the largest error, the other anywhere in its inner half. One
+click more or less is often a matter of a few pixels, and the mean of both tells better from luck on fewer objects.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +66,7 @@ def take(
     for number, (sample, target) in enumerate(asked):
         if number >= LEAST_ASKED and time.monotonic() > until:
             break
-        key = f"{weights}/{target.digest}/{sample.content}"
+        key = f"{weights}/{target.digest}/{sample.content}/both"
         if key not in remembered:
             score = _clicked(segmenter, embed(sample), sample, target)
             remembered[key] = {k: v for k, v in asdict(score).items() if k in _NUMBERS}
@@ -76,13 +80,13 @@ _NUMBERS = ("noc85", "noc90", "iou1", "iou3")
 
 
 def corrected(
-    segmenter: Segmenter, embedding: Embedding, truth: Mask, most: int
+    segmenter: Segmenter, embedding: Embedding, truth: Mask, most: int, rng: np.random.Generator | None = None
 ) -> Iterator[tuple[Prompt, Mask, float]]:
-    """Prompt, mask and IoU after each click of an annotator who clicks the centre of the largest error."""
+    """Prompt, mask and IoU after each click: in the centre of the largest error, or near it by ``rng``."""
     points: tuple[Point, ...] = ()
     mask: Mask = np.zeros(truth.shape, bool)
     for _ in range(most):
-        point = next_click(mask, truth, taken=points)
+        point = next_click(mask, truth, taken=points, rng=rng)
         if point is None:
             return
         points += (point,)
@@ -92,14 +96,22 @@ def corrected(
 
 
 def _clicked(segmenter: Segmenter, embedding: Embedding, sample: Sample, target: Target) -> Score:
+    careless = np.random.default_rng(int(target.digest, 16))
+    figures = [_figures(segmenter, embedding, target.mask, rng) for rng in (None, careless)]
+    return Score(sample.content, target.digest, target.label, *(float(value) for value in np.mean(figures, axis=0)))
+
+
+def _figures(
+    segmenter: Segmenter, embedding: Embedding, truth: Mask, rng: np.random.Generator | None
+) -> tuple[float, float, float, float]:
+    """Clicks to IoU 0.85 and to 0.9, and the IoU after one click and after three, of one annotator."""
     reached: list[float] = []
-    for _, _, value in corrected(segmenter, embedding, target.mask, MOST_CLICKS):
+    for _, _, value in corrected(segmenter, embedding, truth, MOST_CLICKS, rng):
         reached.append(value)
         if value >= 0.9 and len(reached) >= 3:
             break
-    at = {limit: next((k + 1 for k, v in enumerate(reached) if v >= limit), MOST_CLICKS) for limit in (0.85, 0.9)}
-    third = reached[min(2, len(reached) - 1)]
-    return Score(sample.content, target.digest, target.label, float(at[0.85]), float(at[0.9]), reached[0], float(third))
+    at = [next((k + 1 for k, v in enumerate(reached) if v >= limit), MOST_CLICKS) for limit in (0.85, 0.9)]
+    return at[0], at[1], reached[0], reached[min(2, len(reached) - 1)]
 
 
 def _rank(sample: Sample, target: Target) -> str:
