@@ -22,6 +22,9 @@ def train_base(
     hours: Annotated[float, typer.Option(min=0.001, help="Length of the schedule in hours of training.")] = 2.0,
     seed: Annotated[int, typer.Option(help="Decides every sample.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    batch: Annotated[
+        int, typer.Option(min=1, help="Views of a batch; 48 suits a GPU with a dozen cores beside it.")
+    ] = 8,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 for all cores.")] = 0,
     start: Annotated[Path | None, typer.Option(exists=True, help="Model or checkpoint to start from.")] = None,
     model: Annotated[Path | None, typer.Option(help="Also write the averaged weights as a model's folder.")] = None,
@@ -41,7 +44,7 @@ def train_base(
         raise typer.BadParameter("nothing to start from: give --initial ENCODER.safetensors or --start WEIGHTS")
     if threads:
         torch.set_num_threads(threads)
-    recipe = Recipe(hours=hours, seed=seed)
+    recipe = Recipe(hours=hours, seed=seed, batch=batch)
     try:
         Samples(data, seed, recipe.size)
         trainer = Trainer(data, initial, output, recipe, device, start)

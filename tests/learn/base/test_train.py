@@ -46,7 +46,7 @@ def test_training_lowers_the_loss_of_what_it_sees(training_data: Path, initial: 
     trainer = Trainer(training_data, initial, tmp_path, RECIPE, "cpu")
     samples = [Samples(training_data, 1, 65).sample(n) for n in range(2)]
     trainer.iteration = 100
-    losses = [trainer.step(samples, 0.5)["loss1"] for _ in range(14)]
+    losses = [trainer.step(samples, 0.5)["loss1"] for _ in range(28)]
     assert min(losses[-4:]) < 0.9 * losses[0]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,7 +11,7 @@ from torch import Tensor
 from maskloop.learn.base.data import Sample
 from maskloop.learn.clicks import next_click
 from maskloop.segment.clicknet_decoder import PromptMaps
-from maskloop.segment.prompt import Point
+from maskloop.segment.prompt import Mask, Point
 
 
 class Turns:
@@ -38,13 +40,17 @@ class Turns:
         ]
         return torch.tensor(alone, device=self.device) & ~self.previous.flatten(1).any(1)
 
-    def correct(self, probability: Tensor, rng: np.random.Generator) -> None:
-        """Feed the answers (B x H x W) back and click into the largest error of each."""
+    def correct(self, probability: Tensor, rng: np.random.Generator, pool: Executor | None = None) -> None:
+        """Feed the answers (B x H x W) back and click into the largest error of each, by the threads of a ``pool``."""
         self.previous = probability[:, None]
         masks = (probability > 0.5).cpu().numpy()
-        for sample, points, mask in zip(self.samples, self.points, masks, strict=True):
-            taken = tuple(Point(x + 0.5, y + 0.5) for x, y, _ in points)
-            careless = rng if rng.random() < 0.4 else None
-            click = next_click(mask, sample.truth.astype(bool), taken=taken, rng=careless)
-            if click is not None:
-                points.append((int(click.x), int(click.y), int(click.positive)))
+        each = (pool.map if pool else map)(self._click, self.samples, self.points, masks, rng.spawn(len(masks)))
+        list(each)
+
+    @staticmethod
+    def _click(sample: Sample, points: list[tuple[int, int, int]], mask: Mask, rng: np.random.Generator) -> None:
+        taken = tuple(Point(x + 0.5, y + 0.5) for x, y, _ in points)
+        careless = rng if rng.random() < 0.4 else None
+        click = next_click(mask, sample.truth.astype(bool), taken=taken, rng=careless)
+        if click is not None:
+            points.append((int(click.x), int(click.y), int(click.positive)))
