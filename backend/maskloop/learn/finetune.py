@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Generic
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from maskloop.learn.checkpoint import CHECKPOINT, Course, key, resume, save, state
-from maskloop.learn.curriculum import Curriculum, Exercise, Net, Report
+from maskloop.learn.curriculum import Chosen, Curriculum, Exercise, Net, Report
 
 CHECKPOINT_SECONDS = 20.0
 AVERAGING = 0.93
@@ -73,21 +76,18 @@ def finetune(curriculum: Curriculum[Net, Exercise], plan: Plan, folder: Path, re
     clock = _Clock(plan, began, course.step)
     means = state(weights)
     saved, losses = time.monotonic(), []
+    teachers = _Teachers(curriculum, plan, pupil, frozen)
     while not clock.over(course.step) and not _finished(course, plan):
         done = clock.done(course.step)
         for group in optimizer.param_groups:
             group["lr"] = _rate(plan, course.step, done)
-        chosen = rng.integers(0, len(curriculum.pool), plan.batch)
-        loss = curriculum.lesson(pupil, chosen, rng)
-        if course.step % plan.distil_every == 0:
-            loss = loss + plan.distil * curriculum.reminder(pupil, frozen, chosen, rng)
-        loss = loss + plan.pull * sum(((value - anchor[name]) ** 2).sum() for name, value in weights.items())
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
+        losses.append(teachers.teach(course.step, rng))
+        for name, value in weights.items():
+            assert value.grad is not None
+            value.grad += 2 * plan.pull * (value.detach() - anchor[name])
         torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
         optimizer.step()
         _follow(means, weights, 1 - AVERAGING)
-        losses.append(float(loss.detach()))
         course.step += 1
         report(0.1 + 0.9 * clock.done(course.step), f"step {course.step}")
         if clock.exam_is_due(course.step):
@@ -104,6 +104,36 @@ def finetune(curriculum: Curriculum[Net, Exercise], plan: Plan, folder: Path, re
             saved = time.monotonic()
     course.seconds += time.monotonic() - saved
     return course
+
+
+class _Teachers(Generic[Net, Exercise]):
+    """One for each core, who teach the pupil a share of each batch at the same time; on a GPU a single one.
+
+    They wait for each other once a step. Cores that share every operation do hundreds of times, on a busy machine long.
+    """
+
+    def __init__(self, curriculum: Curriculum[Net, Exercise], plan: Plan, pupil: Net, frozen: Net) -> None:
+        self._curriculum, self._plan, self._pupil, self._frozen = curriculum, plan, pupil, frozen
+        self._weights = list(curriculum.weights(pupil).values())
+        self._count = min(plan.batch, torch.get_num_threads()) if self._weights[0].device.type == "cpu" else 1
+        self._pool = ThreadPoolExecutor(self._count, initializer=torch.set_num_threads, initargs=(1,))
+
+    def teach(self, step: int, rng: np.random.Generator) -> float:
+        """Put the gradients of one batch into the pupil's weights; the mean loss."""
+        chosen = rng.integers(0, len(self._curriculum.pool), self._plan.batch)
+        shares = np.array_split(chosen, self._count)
+        taught = list(self._pool.map(partial(self._share, step), shares, rng.spawn(self._count)))
+        for k, value in enumerate(self._weights):
+            value.grad = sum((found[k] for _, found in taught), torch.zeros_like(value))
+        return sum(loss for loss, _ in taught)
+
+    def _share(self, step: int, chosen: Chosen, rng: np.random.Generator) -> tuple[float, list[Tensor]]:
+        loss = self._curriculum.lesson(self._pupil, chosen, rng)
+        if step % self._plan.distil_every == 0:
+            loss = loss + self._plan.distil * self._curriculum.reminder(self._pupil, self._frozen, chosen, rng)
+        loss = loss * (len(chosen) / self._plan.batch)
+        found = torch.autograd.grad(loss, self._weights, allow_unused=True, materialize_grads=True)
+        return float(loss.detach()), list(found)
 
 
 def _follow(means: Mapping[str, Tensor], weights: Mapping[str, Tensor], share: float) -> None:
