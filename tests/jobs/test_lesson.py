@@ -87,7 +87,7 @@ def material(run: Run) -> tuple[Collected, list[Sample], list[Sample]]:
 def learned(run: Run, monkeypatch: pytest.MonkeyPatch, clicks: Verdict) -> Learned:
     """What is learned where teaching the decoder changes nothing, and the gate says ``clicks``."""
 
-    def teach(run: Run, trained: Sequence[Sample], current: Taught, base: Taught) -> Course:
+    def teach(run: Run, trained: Sequence[Sample], current: Taught, base: Taught, device: torch.device) -> Course:
         return Course({}, 0.0, step=1)
 
     def write(run: Run, folder: Path, start: Path, course: Course) -> None:
@@ -133,3 +133,23 @@ def test_a_version_with_better_clicks_keeps_the_proposals_that_serve_if_the_new_
     assert all(
         torch.equal(a, b) for a, b in zip(weights.state_dict().values(), kept.state_dict().values(), strict=True)
     )
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_training_that_a_device_fails_goes_on_on_the_cpu_and_says_why(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lesson, "device_or_cpu", lambda name: torch.device("meta"))
+    taught_on: list[str] = []
+
+    def teach(run: Run, trained: Sequence[Sample], current: Taught, base: Taught, device: torch.device) -> Course:
+        taught_on.append(device.type)
+        torch.ones(1, device=device).numpy()
+        raise InterruptedError
+
+    monkeypatch.setattr(lesson, "teach", teach)
+    monkeypatch.setattr(run.bench.catalog, "load", lambda *args, **kwargs: None)
+    with pytest.raises(InterruptedError):
+        learn(run, *material(run))
+    assert taught_on == ["meta", "cpu"]
+    assert "failed on meta and goes on on the CPU: can't convert meta device type tensor" in caplog.text

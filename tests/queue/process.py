@@ -86,6 +86,15 @@ def handlers(ran: Path) -> Handlers:
             raise AcceleratorError("CUDA error: an illegal memory access was encountered")
         return [{"n": payload["n"]} for payload in payloads]
 
+    def break_gpu(payloads: Sequence[Payload]) -> list[Result | Exception]:
+        """What `break` pretends, on a real GPU: an index that is out of bounds there."""
+        import torch
+
+        note(payloads)
+        places = torch.tensor([3 if Path(payloads[0]["until"]).exists() else 99], device="cuda")
+        Path(payloads[0]["until"]).touch()
+        return [{"n": float(torch.arange(4.0, device="cuda")[places])} for _ in payloads]
+
     return {
         "echo": echo,
         "parts": parts,
@@ -96,6 +105,7 @@ def handlers(ran: Path) -> Handlers:
         "kill": kill_always,
         "starve": starve,
         "break": break_device,
+        "break gpu": break_gpu,
     }
 
 

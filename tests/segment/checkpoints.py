@@ -52,6 +52,8 @@ def save_checkpoint(folder: Path, kind: str, seed: int = 0, lively: bool = False
             },
         }
         if kind == "sam2_video":
+            # As a dict some versions (5.17) take it for the prompt encoder's.
+            parts["mask_decoder_config"] = transformers.Sam2VideoMaskDecoderConfig(**parts["mask_decoder_config"])
             config = transformers.Sam2VideoConfig(
                 **parts, image_size=128, memory_attention_hidden_size=32, memory_encoder_hidden_size=32
             )

@@ -62,7 +62,9 @@ class Attempt:
         if seconds > limit:
             return f"it did not end within {limit:.0f} seconds (MASKLOOP_TRAIN_MINUTES)"
         with contextlib.suppress(psutil.Error):
-            memory = psutil.Process(self.process.pid).memory_info().rss / 1e6
+            taken = psutil.Process(self.process.pid).memory_info()
+            # Not the libraries it maps, of which CUDA has gigabytes; not every system tells them apart.
+            memory = (taken.rss - getattr(taken, "shared", 0)) / 1e6
             if memory > self._settings.train_memory_mb:
                 return f"it took {memory:.0f} MB, more than {self._settings.train_memory_mb} (MASKLOOP_TRAIN_MEMORY_MB)"
         return ""

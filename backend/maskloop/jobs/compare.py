@@ -23,6 +23,7 @@ def compare(settings: Settings, project: int, first: str, second: str) -> tuple[
     Raises VersionError for a version that does not exist, NothingHeldOut.
     """
     from maskloop.learn import exam
+    from maskloop.segment.device import device_or_cpu
 
     bench = build_workbench(settings)
     folders = {version: bench.versions.folder(version) for version in (first, second)}
@@ -41,7 +42,7 @@ def compare(settings: Settings, project: int, first: str, second: str) -> tuple[
     scores = []
     for found in folders.values():
         folder = found or bench.catalog.folder(settings.model)
-        segmenter = bench.catalog.load(folder, device="cpu")
+        segmenter = bench.catalog.load(folder, device=str(device_or_cpu(settings.device)))
         look = partial(embed, bench, segmenter=segmenter)
         scores.append(exam.take(segmenter, weights_of(folder), asked, look, known, lambda progress: None))
     changes = [gate.compare(scores[0], scores[-1], metric) for metric in gate.METRICS]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,10 @@ from maskloop.learn.report import BeforeAfter, Report
 from maskloop.learn.samples import HOLDOUT, TRAIN, Collected, Sample
 from maskloop.learn.standing import Standing, gain, loss
 from maskloop.learn.versions import LIVE
+from maskloop.segment.device import device_or_cpu
 from maskloop.segment.segmenter import Segmenter
+
+log = logging.getLogger(__name__)
 
 EXAM_TIME = 0.1
 """Of a training's time, what examining the candidate may take; the other versions take about as long, once."""
@@ -41,7 +45,22 @@ class Learned:
 
 
 def learn(run: Run, collected: Collected, trained: Sequence[Sample], held: Sequence[Sample]) -> Learned:
-    """Teach, examine, judge. ``held`` is only ever looked at to judge."""
+    """Teach, examine, judge, where models run; what fails on a GPU, for want of memory say, is done on the CPU.
+
+    ``held`` is only ever looked at to judge.
+    """
+    device = device_or_cpu(run.settings.device)
+    if device.type != "cpu":
+        try:
+            return _learn(run, collected, trained, held, device)
+        except (RuntimeError, TypeError) as error:  # torch raises both
+            log.warning("training %d failed on %s and goes on on the CPU: %s", run.training.id, device, error)
+    return _learn(run, collected, trained, held, torch.device("cpu"))
+
+
+def _learn(
+    run: Run, collected: Collected, trained: Sequence[Sample], held: Sequence[Sample], device: torch.device
+) -> Learned:
     torch.manual_seed(run.seed)
     current = run.bench.sound(run.bench.versions.current(run.project))
     base = run.bench.base_version
@@ -51,13 +70,14 @@ def learn(run: Run, collected: Collected, trained: Sequence[Sample], held: Seque
 
     folders = {current: current_folder, base: base_folder}
     models = {
-        version: Taught(folder, run.bench.catalog.load(folder, device="cpu")) for version, folder in folders.items()
+        version: Taught(folder, run.bench.catalog.load(folder, device=str(device)))
+        for version, folder in folders.items()
     }
-    course = teach(run, trained, models[current], models[base])
+    course = teach(run, trained, models[current], models[base], device)
     write_candidate(run, candidate, current_folder, course)
     folders = {run.name: candidate, **folders}
     segmenters = {version: one.segmenter for version, one in models.items()}
-    segmenters = {run.name: run.bench.catalog.load(candidate, device="cpu"), **segmenters}
+    segmenters = {run.name: run.bench.catalog.load(candidate, device=str(device)), **segmenters}
     scores, asked = _examine(run, segmenters, folders, held)
     verdict = judge(scores[run.name], scores[current], scores[base])
 

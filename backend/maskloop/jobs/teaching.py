@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from maskloop.jobs.material import embed
 from maskloop.jobs.run import Run
 from maskloop.learn import sam_lessons
@@ -39,7 +41,7 @@ class Taught:
     segmenter: Segmenter
 
 
-def teach(run: Run, trained: Sequence[Sample], current: Taught, base: Taught) -> Course:
+def teach(run: Run, trained: Sequence[Sample], current: Taught, base: Taught, device: torch.device) -> Course:
     """The decoder that did best on a fifth of the images, which it was not taught with."""
     validation, train = apart(trained)
     seconds, most = SECONDS + SECONDS_PER_IMAGE * len(trained), SHARE_OF_TIME * 60 * run.settings.train_minutes
@@ -51,7 +53,8 @@ def teach(run: Run, trained: Sequence[Sample], current: Taught, base: Taught) ->
         look = partial(embed, run.bench, segmenter=current.segmenter)
         lessons = SamLessons(current.segmenter, base.segmenter, train, validation, look)
         return finetune(lessons, sam_lessons.plan(min(SAM_TIMES * seconds, most), run.seed), run.folder, report)
-    views = ClicknetLessons(load_network(current.folder), load_network(base.folder), train, validation)
+    start, anchor = (load_network(one.folder).to(device) for one in (current, base))
+    views = ClicknetLessons(start, anchor, train, validation)
     return finetune(views, Plan(seconds=min(seconds, most), seed=run.seed), run.folder, report)
 
 

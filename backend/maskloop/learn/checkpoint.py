@@ -46,7 +46,7 @@ def key(plan: object, train: Sequence[Sample], validation: Sequence[Sample], sta
     for sample in [*train, *validation]:
         digest.update(f"{sample.content} {[t.digest for t in sample.targets]}".encode())
     for value in start.values():
-        digest.update(value.detach().numpy().tobytes())
+        digest.update(value.detach().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -84,7 +84,9 @@ def resume(path: Path, key: str, weights: Weights, optimizer: torch.optim.Optimi
         with torch.no_grad():
             parameter.copy_(tensors[f"now.{name}"])
         if f"step.{name}" in tensors:
-            optimizer.state[parameter] = {part: tensors[f"{part}.{name}"] for part in MOMENTA}
+            # The step is a number that AdamW keeps on the CPU, wherever the parameter is.
+            momenta = {part: tensors[f"{part}.{name}"] for part in MOMENTA}
+            optimizer.state[parameter] = {n: v if n == "step" else v.to(parameter.device) for n, v in momenta.items()}
     best = {n.removeprefix("best."): v for n, v in tensors.items() if n.startswith("best.")}
     curve = [(int(a), float(b), float(c), float(d)) for a, b, c, d in about["curve"]]
     return Course(best, float(about["best_value"]), int(about["step"]), float(about["seconds"]), curve)

@@ -37,13 +37,13 @@ class Exercise:
     def ambiguous(self) -> Tensor:
         """Where one click and nothing else has been given: it can mean a part or the whole. B bool."""
         more = (self.box.amax((1, 2, 3)) > 0) | (self.previous.amax((1, 2, 3)) > 0.5)
-        return torch.tensor([len(points) == 1 for points in self.points]) & ~more
+        return torch.tensor([len(points) == 1 for points in self.points], device=more.device) & ~more
 
     def prompts(self) -> PromptMaps:
         padded = [points + [(0.0, 0.0, -1.0)] * (MOST_CLICKS + 1 - len(points)) for points in self.points]
         longest = max(len(points) for points in self.points) or 1
-        where = torch.tensor(padded)[:, :longest]
-        scribbles = torch.zeros(len(padded), 2, SIDE, SIDE)
+        where = torch.tensor(padded, device=self.box.device)[:, :longest]
+        scribbles = torch.zeros(len(padded), 2, SIDE, SIDE, device=self.box.device)
         return PromptMaps(where, self.box, scribbles, self.previous)
 
 
@@ -59,7 +59,8 @@ def begin(views: Sequence[View], rng: np.random.Generator, boxes: float = 0.2) -
             left, right = max(columns[0] - pad[2], 0), columns[-1] + 1 + pad[3]
             box[k, 0, top:bottom, left:right] = 1.0
     features = {name: _stacked([view.features[name] for view in views]) for name in views[0].features}
-    return Exercise(features, truth, [[] for _ in views], box, torch.zeros_like(truth))
+    device = next(iter(features.values())).device
+    return Exercise(features, truth.to(device), [[] for _ in views], box.to(device), torch.zeros_like(truth).to(device))
 
 
 def _stacked(maps: Sequence[Tensor]) -> Tensor:
@@ -92,8 +93,8 @@ def begin_wrong(views: Sequence[View], rng: np.random.Generator) -> Exercise:
 
 def click(exercise: Exercise, rng: np.random.Generator | None) -> None:
     """The next click of every view, in its largest error: at the centre, or (with ``rng``) near it half of the time."""
-    truth = exercise.truth[:, 0].numpy() > 0.5
-    now = exercise.previous[:, 0].numpy() > 0.5
+    truth = exercise.truth[:, 0].cpu().numpy() > 0.5
+    now = exercise.previous[:, 0].cpu().numpy() > 0.5
     for k, points in enumerate(exercise.points):
         if not points and exercise.box[k].any():
             continue  # the box is the first prompt
@@ -122,7 +123,8 @@ def error_click(mask: Mask, truth: Mask, rng: np.random.Generator | None) -> tup
 
 def answer(decode: Decode, exercise: Exercise) -> tuple[Tensor, Tensor]:
     """Logits of the masks and of their predicted IoUs for the prompts so far; in half precision where that is fast."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported()):
+    device = exercise.truth.device.type
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda" or torch.cpu._is_avx512_bf16_supported()):
         logits, judged = decode(exercise.features, exercise.prompts())
     return logits.float(), judged.float()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -64,6 +65,7 @@ class SamLessons(Curriculum[SamNet, Scene]):
         super().__init__(start.net, base.net, train, validation)
         self._segmenter = start
         self._embed = embed
+        self._begin = partial(practice.begin, device=start.device)
 
     def prepare(self, per_object: int, seed: int, until: float, report: Report) -> None:
         taken = 0
@@ -94,7 +96,7 @@ class SamLessons(Curriculum[SamNet, Scene]):
         return dict(of.decoder())
 
     def lesson(self, pupil: SamNet, chosen: Chosen, rng: np.random.Generator) -> Tensor:
-        exercise = practice.begin([self.pool[k] for k in chosen], rng)
+        exercise = self._begin([self.pool[k] for k in chosen], rng)
         rounds = int(rng.choice([1, 2, 3, 4, 6], p=[0.4, 0.3, 0.15, 0.1, 0.05]))
         for _ in range(rounds - 1):
             practice.click(exercise, rng)
@@ -102,13 +104,13 @@ class SamLessons(Curriculum[SamNet, Scene]):
                 practice.feed_back(exercise, *practice.answer(pupil, exercise))
         practice.click(exercise, rng)
         logits, judged = practice.answer(pupil, exercise)
-        ambiguous = torch.full((len(chosen),), exercise.one_click)
+        ambiguous = torch.full((len(chosen),), exercise.one_click, device=logits.device)
         band = edge_band(exercise.truth, exercise.valid)
         masks, reached = mask_loss(logits, exercise.truth, exercise.valid, band, ambiguous)
         return masks.mean() + functional.mse_loss(judged, reached)
 
     def reminder(self, pupil: SamNet, frozen: SamNet, chosen: Chosen, rng: np.random.Generator) -> Tensor:
-        exercise = practice.begin([self.pool[k] for k in chosen], rng, boxes=0.0)
+        exercise = self._begin([self.pool[k] for k in chosen], rng, boxes=0.0)
         _click_elsewhere(exercise, rng)
         if rng.random() < 0.5:
             with practice.serving(frozen):
@@ -127,7 +129,7 @@ class SamLessons(Curriculum[SamNet, Scene]):
         after: dict[int, list[float]] = {1: [], 3: []}
         with practice.serving(pupil):
             for k in range(0, len(self.exam), 4):
-                exercise = practice.begin(self.exam[k : k + 4], np.random.default_rng(0), boxes=0.0)
+                exercise = self._begin(self.exam[k : k + 4], np.random.default_rng(0), boxes=0.0)
                 for number in (1, 2, 3):
                     practice.click(exercise, None)
                     practice.feed_back(exercise, *practice.answer(pupil, exercise))

@@ -66,19 +66,23 @@ def scene(features: Mapping[str, NDArray[np.generic]], frame: Frame, mask: Mask)
     return Scene(features, small, frame.shrunk(np.ones_like(mask)) < 0.5, frame.box(box))
 
 
-def begin(scenes: Sequence[Scene], rng: np.random.Generator, boxes: float = 0.25) -> Exercise:
+def begin(
+    scenes: Sequence[Scene], rng: np.random.Generator, boxes: float = 0.25, device: torch.device | None = None
+) -> Exercise:
     """A batch with nothing given or, now and then, with a box each. The first click is still to come."""
     features = {
-        name: torch.from_numpy(np.stack([scene.features[name] for scene in scenes]).astype(np.float32))
+        name: torch.from_numpy(np.stack([scene.features[name] for scene in scenes])).to(device).float()
         for name in scenes[0].features
     }
-    truth = torch.from_numpy(np.stack([scene.mask for scene in scenes])).float()[:, None]
-    valid = torch.from_numpy(np.stack([~scene.outside for scene in scenes])).float()[:, None]
+    truth = torch.from_numpy(np.stack([scene.mask for scene in scenes])).to(device).float()[:, None]
+    valid = torch.from_numpy(np.stack([~scene.outside for scene in scenes])).to(device).float()[:, None]
     given: Tensor | None = None
     if rng.random() < boxes:
         exact = np.stack([scene.box for scene in scenes])
         sizes = np.tile(exact[:, 2:] - exact[:, :2], 2)
-        given = torch.from_numpy((exact + sizes * rng.uniform(-1, 1, exact.shape) / ROUGH).astype(np.float32))
+        given = torch.from_numpy((exact + sizes * rng.uniform(-1, 1, exact.shape) / ROUGH).astype(np.float32)).to(
+            device
+        )
     return Exercise(scenes, features, truth, valid, [() for _ in scenes], given)
 
 
@@ -87,7 +91,7 @@ def click(exercise: Exercise, rng: np.random.Generator | None) -> None:
     if exercise.boxes is not None and exercise.previous is None:
         return  # the box is the first prompt
     for k, one in enumerate(exercise.scenes):
-        now = np.zeros_like(one.mask) if exercise.previous is None else exercise.previous[k].numpy() > 0
+        now = np.zeros_like(one.mask) if exercise.previous is None else exercise.previous[k].cpu().numpy() > 0
         careless = rng if rng is not None and rng.random() < 0.5 else None
         taken = exercise.points[k]
         point = next_click(now, one.mask, one.outside, taken, careless)
@@ -99,13 +103,13 @@ def click(exercise: Exercise, rng: np.random.Generator | None) -> None:
 
 def answer(net: SamNet, exercise: Exercise) -> tuple[Tensor, Tensor]:
     """Mask logits B x M x low x low and predicted IoUs B x M for the prompts so far."""
-    clicked = bool(exercise.points[0])
+    clicked, device = bool(exercise.points[0]), exercise.truth.device
     places = [[(p.x, p.y) for p in points] for points in exercise.points]
     signs = [[int(p.positive) for p in points] for points in exercise.points]
     result: tuple[Tensor, Tensor] = net(
         exercise.features,
-        points=torch.tensor(places) * (net.side / net.low) - 0.5 if clicked else None,
-        labels=torch.tensor(signs) if clicked else None,
+        points=torch.tensor(places, device=device) * (net.side / net.low) - 0.5 if clicked else None,
+        labels=torch.tensor(signs, device=device) if clicked else None,
         boxes=exercise.boxes,
         masks=exercise.previous,
         several=exercise.one_click,

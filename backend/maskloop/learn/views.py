@@ -31,7 +31,7 @@ LARGEST_POOL = 1000
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Features (float16, without a batch dimension) and the object's mask, SIDE x SIDE."""
+    """Features (float16, without a batch dimension, on the encoder's device) and the object's mask, SIDE x SIDE."""
 
     features: dict[str, Tensor]
     mask: Mask
@@ -101,6 +101,7 @@ def _halved(pixels: Image, matrix: NDArray[np.float64]) -> tuple[Image, NDArray[
 
 
 def _features(encoder: Encoder, pixels: Image) -> dict[str, Tensor]:
+    device = next(encoder.parameters()).device
     with torch.inference_mode():
-        features = encoder(normalised(torch.from_numpy(pixels)[None]))
+        features = encoder(normalised(torch.from_numpy(pixels)[None].to(device)))
     return {name: value[0].to(torch.float16) for name, value in features.items()}

@@ -22,3 +22,11 @@ def device(name: str) -> torch.device:
             "set MASKLOOP_DEVICE (or --device) to cpu or auto"
         )
     return chosen
+
+
+def device_or_cpu(name: str) -> torch.device:
+    """The device of that name, and the CPU where it is not there: for work that may be slow."""
+    try:
+        return device(name)
+    except ModelError:
+        return torch.device("cpu")
