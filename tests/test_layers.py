@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "backend" / "maskloop"
 
-EVERYBODY = {"settings", "metrics", "__version__"}
+EVERYBODY = {"settings", "metrics", "log", "__version__"}
 
 MAY_IMPORT = {
     "adapter": set(),

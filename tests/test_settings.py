@@ -26,6 +26,15 @@ def test_nothing_needs_to_be_set() -> None:
     assert settings.ledger_url == f"sqlite:///{settings.data_dir / 'ledger.sqlite3'}"
 
 
+EXAMPLES = {
+    "log_level": "ERROR",
+    "device": "cuda:1",
+    "label_studio_url": "https://labels.example:8443",
+    "redis_url": "rediss://:secret@redis.example:6380/2",
+    "database_url": "postgresql+psycopg://me:secret@/db?host=/run/postgresql",
+}
+
+
 @pytest.mark.parametrize(
     ("name", "field"), [(name, field) for field, names in environment_names().items() for name in names]
 )
@@ -36,10 +45,11 @@ def test_every_name_sets_its_field(name: str, field: str, monkeypatch: pytest.Mo
         given: object = not plain
     elif isinstance(plain, int | float):
         given = plain + 1
-    elif field == "log_level":
-        given = "ERROR"
     else:
-        given = f"/tmp/{field}"
+        given = EXAMPLES.get(field, f"/tmp/{field}")
+    for other, partner in (("basic_auth_user", "BASIC_AUTH_PASS"), ("basic_auth_pass", "BASIC_AUTH_USER")):
+        if field == other:
+            monkeypatch.setenv(partner, "given")
     monkeypatch.setenv(name, str(given))
     value = getattr(Settings(), field)
     value = value.get_secret_value() if isinstance(value, SecretStr) else value
@@ -64,8 +74,8 @@ def test_an_empty_variable_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_other_machines_are_let_in_only_with_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BASIC_AUTH_USER", "studio")
     assert Settings().listen_host == "127.0.0.1"
+    monkeypatch.setenv("BASIC_AUTH_USER", "studio")
     monkeypatch.setenv("BASIC_AUTH_PASS", "sesame")
     assert Settings().listen_host == "0.0.0.0"
     monkeypatch.setenv("HOST", "10.1.2.3")
@@ -73,8 +83,11 @@ def test_other_machines_are_let_in_only_with_a_password(monkeypatch: pytest.Monk
 
 
 def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("BASIC_AUTH_PASS", "MASKLOOP_WEBHOOK_SECRET", "LABEL_STUDIO_API_KEY", "REDIS_URL", "DATABASE_URL"):
+    monkeypatch.setenv("BASIC_AUTH_USER", "studio")
+    for name in ("BASIC_AUTH_PASS", "MASKLOOP_WEBHOOK_SECRET", "LABEL_STUDIO_API_KEY"):
         monkeypatch.setenv(name, "hush-hush")
+    monkeypatch.setenv("REDIS_URL", "redis://:hush-hush@localhost")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me:hush-hush@localhost/db")
     assert "hush-hush" not in repr(Settings())
     assert "hush-hush" not in str(Settings().model_dump())
 
@@ -96,6 +109,16 @@ def test_a_slash_after_the_url_is_dropped(monkeypatch: pytest.MonkeyPatch) -> No
         ("MASKLOOP_BATCH_DEADLINE_SECONDS", "100"),
         ("MASKLOOP_TRAIN_AFTER", "0"),
         ("MASKLOOP_CORRECT_IN_PLACE", "perhaps"),
+        ("MASKLOOP_DEVICE", "gpu"),
+        ("LABEL_STUDIO_URL", "localhost:8080"),
+        ("LABEL_STUDIO_URL", "ftp://localhost"),
+        ("LABEL_STUDIO_URL", "http://localhost:eighty"),
+        ("REDIS_URL", "localhost:6379"),
+        ("REDIS_URL", "redis://localhost:port/0"),
+        ("DATABASE_URL", "nonsense"),
+        ("DATABASE_URL", "mysql://localhost/db"),
+        ("BASIC_AUTH_USER", "alone"),
+        ("BASIC_AUTH_PASS", "alone"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from typing_extensions import Self
 
 
 def _names(*names: str) -> AliasChoices:
@@ -105,7 +107,7 @@ class Settings(BaseSettings):
         validation_alias=_names("MASKLOOP_DATA_DIR", "MODEL_DIR"),
         description="Folder for everything MaskLoop writes: ledger, versions, caches.",
     )
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$", description="auto, cpu, cuda or cuda:N.")
     inference_threads: int = Field(0, ge=0, description="CPU threads of the model. 0: all cores.")
 
     # Gestures
@@ -143,7 +145,7 @@ class Settings(BaseSettings):
     redis_url: SecretStr = Field(
         SecretStr(""),
         validation_alias=_names("REDIS_URL", "MASKLOOP_REDIS_URL"),
-        description="Redis for the worker queue. Unset: everything runs in one process.",
+        description="Redis for the worker queue. Unset: one command does everything.",
     )
     job_limit_seconds: float = Field(
         120.0, ge=10, description="A worker that makes no progress for longer hangs; it is killed and restarted."
@@ -176,8 +178,27 @@ class Settings(BaseSettings):
 
     @field_validator("label_studio_url")
     @classmethod
-    def _no_slash(cls, value: str) -> str:
+    def _web_address(cls, value: str) -> str:
+        _check_url(value, "http", "https")
         return value.rstrip("/")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_address(cls, value: SecretStr) -> SecretStr:
+        _check_url(value.get_secret_value(), "redis", "rediss", "unix")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_address(cls, value: SecretStr) -> SecretStr:
+        _check_url(value.get_secret_value(), "postgresql", "sqlite")
+        return value
+
+    @model_validator(mode="after")
+    def _whole_credentials(self) -> Self:
+        if bool(self.basic_auth_user) != bool(self.basic_auth_pass.get_secret_value()):
+            raise ValueError("BASIC_AUTH_USER and BASIC_AUTH_PASS go together, but only one of them is set")
+        return self
 
     @property
     def has_credentials(self) -> bool:
@@ -195,6 +216,18 @@ class Settings(BaseSettings):
     @property
     def ledger_url(self) -> str:
         return self.database_url.get_secret_value() or f"sqlite:///{self.data_dir / 'ledger.sqlite3'}"
+
+
+def _check_url(value: str, *schemes: str) -> None:
+    """Refuse what is no URL of one of these schemes (``scheme+driver`` too), without saying it: it may be secret."""
+    scheme = value.partition("://")[0].split("+")[0]
+    try:
+        parts = urlsplit(value)
+        whole = "://" in value and (bool(parts.hostname) or "http" not in schemes) and parts.port != 0
+    except ValueError:  # the port is no number
+        whole = False
+    if value and not (scheme in schemes and whole):
+        raise ValueError(f"it must be a whole URL that starts with {' or '.join(f'{name}://' for name in schemes)}")
 
 
 def environment_names() -> dict[str, tuple[str, ...]]:

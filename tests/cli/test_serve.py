@@ -91,17 +91,42 @@ def test_the_server_starts_answers_and_stops_when_told(server: tuple[subprocess.
         ("MASKLOOP_DEVICE", "cuda:77", "'cuda:77' is not there"),
         ("PORT", "0", "should be greater than or equal to 1"),
         ("MASKLOOP_MODEL", "nothing-like-it", "nothing-like-it"),
+        ("HOST", "192.0.2.1", "an address of this machine"),
+        ("BASIC_AUTH_USER", "alone", "BASIC_AUTH_PASS"),
+        ("DATABASE_URL", "postgresql://127.0.0.1:1/none", "does not open"),
     ],
 )
 def test_a_setting_that_cannot_work_ends_the_server_and_is_named(
     tmp_path: Path, setting: str, value: str, why: str
 ) -> None:
-    environment = {**os.environ, "MASKLOOP_DATA_DIR": str(tmp_path), setting: value}
+    protected = {"BASIC_AUTH_USER": "studio", "BASIC_AUTH_PASS": "sesame"} if setting == "HOST" else {}
+    environment = {**os.environ, **protected, "MASKLOOP_DATA_DIR": str(tmp_path), setting: value}
     command = [sys.executable, "-m", "maskloop", "serve"]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 2
     assert setting in ended.stderr
     assert why in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_port_in_use_is_said_in_one_line(tmp_path: Path, silence: str) -> None:
+    environment = {**os.environ, "MASKLOOP_DATA_DIR": str(tmp_path), "PORT": silence.rpartition(":")[2]}
+    command = [sys.executable, "-m", "maskloop", "serve"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert f"Cannot listen on {silence}" in ended.stderr
+    assert "choose another PORT" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_data_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    environment = {**os.environ, "MASKLOOP_DATA_DIR": str(tmp_path / "file")}
+    command = [sys.executable, "-m", "maskloop", "serve"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert str(tmp_path / "file") in ended.stderr
+    assert "MASKLOOP_DATA_DIR" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import OperationalError
 
-from maskloop.ledger import Ledger, Prediction, Submission
+from maskloop.ledger import Ledger, LedgerError, Prediction, Submission
 from maskloop.ledger.predictions import LARGEST_RLE
 from maskloop.ledger.tables import Base
 
@@ -88,7 +88,7 @@ def test_a_database_that_is_away_for_a_moment_is_waited_for(ledger: Ledger, url:
     admit(url, database, False)
     with pytest.raises(OperationalError, match="not currently accepting connections"):
         hasty.record_project(1, "<View></View>")
-    with pytest.raises(OperationalError):
+    with pytest.raises(LedgerError, match=r"DATABASE_URL.*not currently accepting connections"):
         Ledger(url)
     back = threading.Timer(0.5, admit, (url, database, True))
     back.start()

@@ -165,7 +165,7 @@ def main() -> None:
     from maskloop.queue.supervisor import Supervisor
 
     url, ran, count, limit, drain = sys.argv[1:]
-    Supervisor(work, (url, ran, int(drain)), count=int(count), limit=float(limit)).run()
+    raise SystemExit(Supervisor(work, (url, ran, int(drain)), count=int(count), limit=float(limit)).run())
 
 
 if __name__ == "__main__":

@@ -62,20 +62,31 @@ def _whole(
 def main() -> None:
     try:
         build()()
-    except ValueError as error:
-        if not (lines := _wrong_settings(error)):
+    except Exception as error:
+        if not (lines := explain(error)):
             raise
         for line in lines:
             typer.secho(line, fg="red", err=True)
         raise SystemExit(2) from None
 
 
-def _wrong_settings(error: ValueError) -> list[str]:
-    """What is wrong with which setting, a line each without its value, which may be secret; else []."""
+def explain(error: Exception) -> list[str]:
+    """What to put right, a line each without values, which may be secret; [] for what is a defect of the program."""
     from pydantic import ValidationError
 
-    if not isinstance(error, ValidationError) or error.title != "Settings":
-        return []
-    return [
-        f"{'.'.join(map(str, one['loc'])) or 'Settings'}: {one['msg']}; see docs/settings.md" for one in error.errors()
-    ]
+    from maskloop.ledger import LedgerError
+    from maskloop.segment.card import ModelError
+    from maskloop.settings import environment_names
+
+    if isinstance(error, ValidationError) and error.title == "Settings":
+        names = {field: given[0] for field, given in environment_names().items()}
+        setting = [".".join(map(str, one["loc"])) or "Settings" for one in error.errors()]
+        return [
+            f"{names.get(name, name)}: {one['msg']}; see docs/settings.md"
+            for name, one in zip(setting, error.errors(), strict=True)
+        ]
+    if isinstance(error, LedgerError | ModelError):
+        return [str(error)]
+    if isinstance(error, OSError) and error.filename:
+        return [f"{error.filename}: {error.strerror}; MASKLOOP_DATA_DIR names the folder that MaskLoop writes to"]
+    return []

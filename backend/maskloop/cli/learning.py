@@ -53,12 +53,12 @@ def trainer() -> None:
 
     `maskloop serve` without Redis starts one by itself.
     """
-    from maskloop.cli.serve import configure_logging
     from maskloop.jobs import trainer as trainers
+    from maskloop.log import configure
     from maskloop.settings import Settings
 
     settings = Settings()
-    configure_logging(settings.log_level)
+    configure(settings.log_level)
     trainers.serve(settings)
 
 

@@ -22,11 +22,12 @@ def serve(
     With nothing configured everything runs in this process, on the CPU, for this machine only.
     With REDIS_URL set it is the web process of the scaled-out shape and `maskloop worker` does the work.
     """
+    from maskloop.log import configure
     from maskloop.settings import Settings
 
     given = {"host": host or None, "port": port or None}
     settings = Settings(**{name: value for name, value in given.items() if value})  # type: ignore[arg-type]
-    configure_logging(settings.log_level)
+    configure(settings.log_level)
     refuse_open_door(settings.listen_host, settings.has_credentials)
 
     from waitress import create_server
@@ -40,17 +41,27 @@ def serve(
     except ModelError as error:
         typer.secho(f"MASKLOOP_MODEL={settings.model}: {error}", fg="red", err=True)
         raise typer.Exit(2) from None
-    server = create_server(
-        create_app(services),
-        host=settings.listen_host,
-        port=settings.port,
-        threads=settings.threads,
-        max_request_body_size=settings.max_body_mb * 1_000_000,
-        connection_limit=CONNECTIONS,
-        backlog=CONNECTIONS,
-        asyncore_use_poll=True,  # select() ends at descriptor 1024
-        ident="maskloop",
-    )
+    try:
+        server = create_server(
+            create_app(services),
+            host=settings.listen_host,
+            port=settings.port,
+            threads=settings.threads,
+            max_request_body_size=settings.max_body_mb * 1_000_000,
+            connection_limit=CONNECTIONS,
+            backlog=CONNECTIONS,
+            asyncore_use_poll=True,  # select() ends at descriptor 1024
+            ident="maskloop",
+        )
+    except (OSError, ValueError) as error:
+        services.close()
+        typer.secho(
+            f"Cannot listen on {settings.listen_host}:{settings.port}: {error}. Another program may listen there: "
+            "choose another PORT. HOST is an address of this machine.",
+            fg="red",
+            err=True,
+        )
+        raise typer.Exit(2) from None
     log = logging.getLogger("maskloop")
     log.info("MaskLoop serves %s at http://%s:%d", services.versions.base, settings.listen_host, settings.port)
     log.info("Connect it in Label Studio: project > Settings > Model > Connect Model, with 'Interactive' on")
@@ -72,12 +83,6 @@ def serve(
 
 def _stop(_signal: int, _frame: object) -> None:
     raise KeyboardInterrupt
-
-
-def configure_logging(level: str) -> None:
-    """One line per event on standard error; libraries only when they warn."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True)
-    logging.getLogger("maskloop").setLevel(level)
 
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 MEGA = 1_000_000
 TOGETHER = 8
-"""Clicks a worker on a GPU takes from Redis at once. They are decoded and answered one after the other."""
+"""Clicks a worker on a GPU takes from Redis at once, to decode them together; on a CPU it takes one at a time."""
 
 
 def worker(
@@ -28,27 +28,33 @@ def worker(
     This process only watches: it starts the worker processes, restarts one that ends, and kills
     one that hangs. Ctrl+C or SIGTERM lets each finish what it is doing.
     """
-    from maskloop.cli.serve import configure_logging
+    from maskloop.log import configure
     from maskloop.queue.supervisor import Supervisor
+    from maskloop.segment.catalog import Catalog
     from maskloop.settings import Settings
 
-    settings = Settings()
-    configure_logging(settings.log_level)
+    settings = Settings(**({"device": device} if device else {}))  # type: ignore[arg-type]
+    configure(settings.log_level)
     if not settings.redis_url.get_secret_value():
         typer.secho(
             "REDIS_URL is not set. A worker takes its jobs from Redis, e.g. REDIS_URL=redis://localhost:6379/0. "
-            "Without Redis, `maskloop serve` alone does everything in one process.",
+            "Without Redis, `maskloop serve` alone does everything.",
             fg="red",
             err=True,
         )
         raise typer.Exit(2)
     if check:
-        raise typer.Exit(0 if ready_here(settings.redis_url.get_secret_value()) else 1)
-    Supervisor(work, (count, device or settings.device), count, settings.job_limit_seconds).run()
+        if problem := not_ready(settings.redis_url.get_secret_value()):
+            typer.secho(problem, fg="red", err=True)
+            raise typer.Exit(1)
+        typer.echo("ready")
+        return
+    Catalog(settings.models_dir, settings.data_dir).version(settings.model)  # a wrong name is said once, here
+    raise typer.Exit(Supervisor(work, (count, settings.device), count, settings.job_limit_seconds).run())
 
 
-def ready_here(url: str) -> bool:
-    """Whether a worker of this host takes jobs: what a container's health check asks."""
+def not_ready(url: str) -> str:
+    """Why no worker of this host takes jobs, "" if one does: what a container's health check asks."""
     import socket
 
     from redis.exceptions import RedisError
@@ -58,30 +64,39 @@ def ready_here(url: str) -> bool:
 
     try:
         said = live_workers(wire.connect(url)).values()
-    except RedisError:
-        return False
-    return any(worker["ready"] and worker["host"] == socket.gethostname() for worker in said)
+    except RedisError as error:
+        return f"Redis at {wire.without_password(url)} does not answer: {error}"
+    here = [worker for worker in said if worker["host"] == socket.gethostname()]
+    if any(worker["ready"] for worker in here):
+        return ""
+    return "the worker of this host is still loading its model" if here else "no worker runs on this host"
 
 
 def work(index: int, stamp: Stamp, count: int, device: str) -> None:
     """One worker process: load, warm up, test itself, and only then take jobs."""
-    from maskloop.cli.serve import configure_logging
     from maskloop.jobs.handlers import build_workbench, handlers
+    from maskloop.log import configure
     from maskloop.queue import wire
     from maskloop.queue.store import RedisStore
-    from maskloop.queue.supervisor import end_with_parent
+    from maskloop.queue.supervisor import WRONG_SETTING, end_with_parent
     from maskloop.queue.worker import GpuWorker, keep_working
+    from maskloop.segment.card import ModelError
     from maskloop.settings import Settings
 
     end_with_parent()
     settings = Settings()
-    configure_logging(settings.log_level)
+    configure(settings.log_level)
+    log = logging.getLogger("maskloop.worker")
     url = settings.redis_url.get_secret_value()
     wire.connect(url).ping()  # before the long way through the model, not after
-    settings = settings.model_copy(update=device_settings(settings, index, count, device))
     began = time.monotonic()
-    bench = build_workbench(settings, RedisStore(url, settings.embedding_disk_mb * MEGA))
-    bench.warm_up()
+    try:
+        settings = settings.model_copy(update=device_settings(settings, index, count, device))
+        bench = build_workbench(settings, RedisStore(url, settings.embedding_disk_mb * MEGA))
+        bench.warm_up()
+    except ModelError as error:
+        log.error("%s", error)
+        raise SystemExit(WRONG_SETTING) from None
 
     def make() -> GpuWorker:
         return GpuWorker(
@@ -94,19 +109,20 @@ def work(index: int, stamp: Stamp, count: int, device: str) -> None:
         )
 
     stamp.value = 0.0
-    log = logging.getLogger("maskloop.worker")
     log.info("ready with %s on %s after %.1f s", bench.base_version, settings.device, time.monotonic() - began)
     keep_working(make)
 
 
 def device_settings(settings: Settings, index: int, count: int, device: str) -> dict[str, str | int]:
-    """Which GPU is this process's, and how many of the machine's cores."""
+    """Which GPU is this process's, and how many of the machine's cores. Raises ModelError without a GPU for "cuda"."""
     import torch
+
+    from maskloop.segment.card import ModelError
 
     if device in ("auto", "cuda"):
         gpus = torch.cuda.device_count()
         if device == "cuda" and not gpus:
-            raise RuntimeError("MASKLOOP_DEVICE=cuda, but torch sees no CUDA device; use auto or cpu")
+            raise ModelError("MASKLOOP_DEVICE=cuda, but torch sees no CUDA device; use auto or cpu")
         device = f"cuda:{index % gpus}" if gpus else "cpu"
     return {"device": device, "inference_threads": settings.inference_threads or max(1, (os.cpu_count() or 1) // count)}
 

@@ -28,6 +28,7 @@ from maskloop.learn.report import Outcome
 from maskloop.learn.samples import HOLDOUT, TRAIN, Collected, LeftOut, Sample
 from maskloop.learn.versions import Overtaken
 from maskloop.ledger import Ledger, Signal, Training, TrainingState
+from maskloop.log import configure
 from maskloop.segment.card import read_card
 from maskloop.settings import Settings
 
@@ -205,9 +206,8 @@ def main() -> None:
     # Threads that spin while they wait for one that has no core take a hundred times as long on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     signal.signal(signal.SIGTERM, _leave)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     settings = Settings()
-    logging.getLogger("maskloop").setLevel(settings.log_level)
+    configure(settings.log_level)
     run_claimed(settings, int(sys.argv[1]), sys.argv[2])
 
 

@@ -19,6 +19,7 @@ from maskloop.jobs.attempt import Attempt, environment, take_up
 from maskloop.jobs.reconcile import Reconciler
 from maskloop.labelstudio.client import LabelStudioClient
 from maskloop.ledger import Ledger, TrainingState
+from maskloop.log import configure
 from maskloop.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -158,9 +159,8 @@ def _wait_for_end(process: int, stop: threading.Event) -> None:
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     settings = Settings()
-    logging.getLogger("maskloop").setLevel(settings.log_level)
+    configure(settings.log_level)
     beside = int(sys.argv[2]) if sys.argv[1:2] == ["--beside"] else None
     serve(settings, beside)
 

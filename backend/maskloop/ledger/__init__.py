@@ -15,6 +15,7 @@ from maskloop.ledger.facts import (
 )
 from maskloop.ledger.predictions import Predictions
 from maskloop.ledger.projects import Projects
+from maskloop.ledger.store import LedgerError
 from maskloop.ledger.submissions import Submissions
 from maskloop.ledger.trainings import Trainings
 
@@ -22,6 +23,7 @@ __all__ = [
     "BatchItem",
     "BatchProgress",
     "Ledger",
+    "LedgerError",
     "Prediction",
     "Promotion",
     "Recorded",

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 HEAD = "0003"
@@ -28,16 +28,36 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+class LedgerError(Exception):
+    """The database cannot be opened; the message says why, and which setting names it."""
+
+
 class Store:
     """One engine; every change is one short transaction, run again when it loses a race or its connection."""
 
     def __init__(self, url: str, patience: float = PATIENCE) -> None:
         """Open the database at a SQLAlchemy URL, creating or migrating it first.
 
-        A database that cannot be reached at the start is an error at once: the URL may be wrong. One that is
+        A database that cannot be reached at the start is a LedgerError at once: the URL may be wrong. One that is
         away later is tried again for ``patience`` seconds.
         """
         self._patience = patience
+        try:
+            self._open(url)
+            self._migrate()
+        except (ArgumentError, NoSuchModuleError):  # some say the URL, which is secret
+            raise LedgerError("DATABASE_URL must be like postgresql://user:password@host/name") from None
+        except ModuleNotFoundError as error:
+            raise LedgerError(
+                f"DATABASE_URL needs the module {error.name}, which is not installed: for Postgres "
+                "pip install 'maskloop[postgres]' (in a checkout: .venv/bin/pip install -e '.[postgres]')"
+            ) from None
+        except DBAPIError as error:
+            raise LedgerError(
+                f"the ledger's database (DATABASE_URL, or a file in MASKLOOP_DATA_DIR) does not open: {error.orig}"
+            ) from error
+
+    def _open(self, url: str) -> None:
         parsed = make_url(url)
         if parsed.get_backend_name() == "postgresql" and parsed.drivername == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
@@ -50,7 +70,6 @@ class Store:
         if self._sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
-        self._migrate()
 
     def close(self) -> None:
         self.engine.dispose()

@@ -24,6 +24,9 @@ LOOK_SECONDS = 0.25
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
 STEADY_SECONDS = 60.0
 
+WRONG_SETTING = 2
+"""A process that ends with this says that a setting is wrong: before any was ready, another try changes nothing."""
+
 
 @dataclass
 class _Child:
@@ -37,7 +40,8 @@ class Supervisor:
 
     Processes are spawned, never forked. One that is busy with a job and makes no progress for
     ``limit`` seconds (LOAD_SECONDS while it loads its model) is killed. The supervisor
-    imports neither torch nor a model, so it stays small and cannot hang with them.
+    imports neither torch nor a model, so it stays small and cannot hang with them. Where the first
+    processes end with WRONG_SETTING, it ends.
     """
 
     def __init__(self, target: Callable[..., None], args: tuple[Any, ...], count: int, limit: float) -> None:
@@ -49,9 +53,14 @@ class Supervisor:
         self._start_at = [0.0] * count
         self._pause = [FIRST_PAUSE] * count
         self._over = threading.Event()
+        self._were_ready = False
+        self._status = 0
 
-    def run(self) -> None:
-        """Until SIGTERM or SIGINT; then each child finishes its job, or is killed after ``limit``."""
+    def run(self) -> int:
+        """Until SIGTERM or SIGINT; then each child finishes its job, or is killed after ``limit``.
+
+        Returns the exit status: 0, or WRONG_SETTING.
+        """
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, self._stop)
         while not self._over.is_set():
@@ -68,6 +77,7 @@ class Supervisor:
                 log.error("worker process %s did not finish within %g s and is killed", process.pid, self._limit)
                 process.kill()
                 process.join()
+        return self._status
 
     def _stop(self, signum: int, frame: FrameType | None) -> None:
         self._over.set()
@@ -84,6 +94,10 @@ class Supervisor:
                 process.start()
                 self._children[index] = _Child(process, stamp)
         elif not child.process.is_alive():
+            if child.process.exitcode == WRONG_SETTING and not self._were_ready:
+                self._status = WRONG_SETTING
+                self._over.set()
+                return
             pause = self._pause[index] = (
                 FIRST_PAUSE if now - child.began > STEADY_SECONDS else min(2 * self._pause[index], LONGEST_PAUSE)
             )
@@ -93,6 +107,8 @@ class Supervisor:
             log.critical("worker process %s makes no progress and is killed", child.process.pid)
             child.process.kill()
             child.process.join()
+        elif child.stamp.value >= 0:
+            self._were_ready = True
 
     def _hangs(self, child: _Child, now: float) -> bool:
         stamp = child.stamp.value
