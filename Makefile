@@ -14,7 +14,7 @@ say      = @printf '\033[1m==> %s\033[0m\n'
 
 help:  ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\n  PORT=9090 HOST=127.0.0.1 choose where `make run` and `make demo` listen; PYTHON=python3.12 chooses the interpreter; JOBS=2 runs so many test files at a time.\n'
+	@printf '\n  PORT=9090 chooses where `make run` and `make demo` listen, HOST=127.0.0.1 where `make run` does; PYTHON=python3.12 chooses the interpreter; JOBS=2 runs so many test files at a time.\n'
 
 install: $(VENV)/.installed  ## Make .venv and install MaskLoop into it
 

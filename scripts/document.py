@@ -54,7 +54,12 @@ def commands() -> str:
 
 def _command(command: click.Command, path: list[str]) -> list[str]:
     if hasattr(command, "commands"):
-        return [text for name, child in command.commands.items() for text in _command(child, [*path, name])]
+        alone = _entry(command, path) if command.invoke_without_command and len(path) > 1 else []
+        return alone + [text for name, child in command.commands.items() for text in _command(child, [*path, name])]
+    return _entry(command, path)
+
+
+def _entry(command: click.Command, path: list[str]) -> list[str]:
     lines = [f"\n## `{' '.join(path)}`\n\n{inspect.cleandoc(command.help or '')}\n"]
     context = click.Context(command)
     rows = []

@@ -179,19 +179,19 @@ class Settings(BaseSettings):
     @field_validator("label_studio_url")
     @classmethod
     def _web_address(cls, value: str) -> str:
-        _check_url(value, "http", "https")
+        check_url(value, "http", "https")
         return value.rstrip("/")
 
     @field_validator("redis_url")
     @classmethod
     def _redis_address(cls, value: SecretStr) -> SecretStr:
-        _check_url(value.get_secret_value(), "redis", "rediss", "unix")
+        check_url(value.get_secret_value(), "redis", "rediss", "unix")
         return value
 
     @field_validator("database_url")
     @classmethod
     def _database_address(cls, value: SecretStr) -> SecretStr:
-        _check_url(value.get_secret_value(), "postgresql", "sqlite")
+        check_url(value.get_secret_value(), "postgresql", "sqlite")
         return value
 
     @model_validator(mode="after")
@@ -218,7 +218,7 @@ class Settings(BaseSettings):
         return self.database_url.get_secret_value() or f"sqlite:///{self.data_dir / 'ledger.sqlite3'}"
 
 
-def _check_url(value: str, *schemes: str) -> None:
+def check_url(value: str, *schemes: str) -> None:
     """Refuse what is no URL of one of these schemes (``scheme+driver`` too), without saying it: it may be secret."""
     scheme = value.partition("://")[0].split("+")[0]
     try:

@@ -57,6 +57,10 @@ def test_a_prior_mask_is_corrected(picture: Path, tmp_path: Path) -> None:
         (("--box", "1,2,3"), "4 numbers"),
         (("--point", "5,5", "--model", "nobody"), "nobody"),
         (("--point", "500,5"), "100 x 80"),
+        (("--box", "50,50,10,10"), "has no area"),
+        (("--negative", "5,5"), "negative clicks alone"),
+        (("--point", "5,5", "-o", "mask.jpg"), "must end in one of .png"),
+        (("--point", "5,5", "--overlay", "/nowhere/overlay.png"), "folder /nowhere is not there"),
     ],
 )
 def test_a_wrong_call_says_what_to_give(picture: Path, arguments: tuple[str, ...], says: str) -> None:

@@ -49,7 +49,10 @@ def test_a_share_is_drawn_by_chance_and_stays_so() -> None:
 
 
 def test_an_image_without_masks_is_judged_by_how_familiar_it_is() -> None:
-    assert certainty(content(3), [], [], 0.25, share=0).score == pytest.approx(0.25)
+    seen = certainty(content(3), [], [], 0.25, share=0)
+    assert seen.score == pytest.approx(0.25)
+    assert seen.explain() == "no mask is proposed"
+    assert certainty(content(3), [], [], 0.0, share=0).explain() == "no mask is proposed, nothing like it was labelled"
 
 
 def test_masks_that_change_when_the_prompt_moves_agree_less() -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from maskloop.cli.files import new_file, new_picture
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -73,9 +75,13 @@ def evaluate_model(
     source: Annotated[list[str], typer.Option(help="Only these data sets of it; may be repeated.")] = [],  # noqa: B006
     limit: Annotated[int, typer.Option(min=0, help="At most so many objects, evenly spaced; 0 for all.")] = 0,
     clicks: Annotated[int, typer.Option(min=1, max=20, help="Most clicks for an object.")] = 20,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw IoU by clicks and the reliability of scores here.")] = None,
-    worst: Annotated[Path | None, typer.Option(help="Draw a sheet of the worst cases here.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", callback=new_file, help="Write all figures here.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(callback=new_picture, help="Draw IoU by clicks and the reliability of scores here.")
+    ] = None,
+    worst: Annotated[
+        Path | None, typer.Option(callback=new_picture, help="Draw a sheet of the worst cases here.")
+    ] = None,
 ) -> None:
     """Click every object of a data set as the field does; print clicks needed, IoU and time."""
     import json

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from maskloop.cli.files import new_file, new_picture
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -47,8 +49,8 @@ def click(
     repeat: Annotated[int, typer.Option(min=1, help="Times each image is gone through.")] = 2,
     sam: Annotated[str, typer.Option(help="A pulled SAM 2 model; without it, random weights of full size.")] = "",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of each; 0 for all cores.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw them here.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", callback=new_file, help="Write the figures here.")] = None,
+    plot: Annotated[Path | None, typer.Option(callback=new_picture, help="Draw them here.")] = None,
 ) -> None:
     """Compare click-to-mask: (a) clicknet, (b) SAM 2.1 tiny in this backend, (c) the same net encoding at each click.
 
@@ -64,7 +66,7 @@ def click(
     load_before = os.getloadavg()[0]
     times: dict[tuple[str, int], list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        model = sam or _random_sam(Path(scratch))
+        model = _pulled(sam) if sam else _random_sam(Path(scratch))
         ways = {
             subject: Worker("clicknet" if subject == "a" else model, subject != "c", threads) for subject in SUBJECTS
         }
@@ -110,13 +112,32 @@ def _pictures(data: Path | None, count: int) -> Iterator[Image]:
         yield np.asarray(cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
 
 
+def _pulled(name: str) -> str:
+    from maskloop.segment.card import ModelError
+    from maskloop.segment.catalog import Catalog
+    from maskloop.settings import Settings
+
+    settings = Settings()
+    catalog = Catalog(settings.models_dir, settings.data_dir)
+    try:
+        if catalog.card(name).family != "sam" or not catalog.available(name):
+            raise ModelError(f"{name} is not a pulled model of the SAM family; see `maskloop models`")
+    except ModelError as error:
+        raise typer.BadParameter(str(error), param_hint="--sam") from None
+    return name
+
+
 def _random_sam(folder: Path) -> str:
     """SAM 2.1 tiny's architecture at full size, with random weights, saved as the hub has it."""
     import torch
-    from transformers import Sam2Config, Sam2Model
-    from transformers.utils import logging as noise
 
-    from maskloop.segment.card import Card, write_card
+    from maskloop.segment.card import SAM_EXTRA, Card, write_card
+
+    try:
+        from transformers import Sam2Config, Sam2Model
+        from transformers.utils import logging as noise
+    except ImportError:
+        raise typer.BadParameter(f"SAM 2.1 needs transformers: {SAM_EXTRA}") from None
 
     torch.manual_seed(0)
     noise.disable_progress_bar()

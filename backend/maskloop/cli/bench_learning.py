@@ -7,22 +7,28 @@ from typing import Annotated
 
 import typer
 
+from maskloop.cli.files import new_file, new_picture
+
 
 def learning(
     data: Annotated[Path, typer.Option(help="Folder with images/ and masks/ of one domain.")],
-    images: Annotated[int, typer.Option(help="Images that are annotated and submitted.")] = 40,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the curves into this PNG file.")] = None,
+    images: Annotated[int, typer.Option(min=1, help="Images that are annotated and submitted.")] = 40,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", callback=new_file, help="Write all figures to this file.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(callback=new_picture, help="Draw the curves into this PNG file.")] = None,
     only: Annotated[str, typer.Option(help="Only the objects of this data set of the folder's index.csv.")] = "",
     others: Annotated[
         Path | None,
         typer.Option(help="Folder of other things, to see what is forgotten; by default the eval/ beside DATA."),
     ] = None,
-    unseen: Annotated[int, typer.Option(help="Images kept aside for the comparison.")] = 20,
-    per_image: Annotated[int, typer.Option(help="Objects of one image at most.")] = 3,
-    every: Annotated[int, typer.Option(help="Train after so many submissions.")] = 20,
+    unseen: Annotated[int, typer.Option(min=1, help="Images kept aside for the comparison.")] = 20,
+    per_image: Annotated[int, typer.Option(min=1, help="Objects of one image at most.")] = 3,
+    every: Annotated[int, typer.Option(min=1, help="Train after so many submissions.")] = 20,
     active: Annotated[bool, typer.Option("--active/--random", help="Of eight images the least certain.")] = False,
-    without: Annotated[bool, typer.Option(help="Also click every image with the base model, to compare.")] = True,
+    compare: Annotated[
+        bool, typer.Option("--compare/--no-compare", help="Also click every image with the base model.")
+    ] = True,
 ) -> None:
     """Annotate a data set through a real server with retraining on; compare with the base model.
 
@@ -37,7 +43,7 @@ def learning(
     console = Console()
     lesson = Lesson(
         data=data, images=images, only=only, others=others, unseen=unseen, per_image=per_image, every=every,
-        active=active, without=without,
+        active=active, without=compare,
     )  # fmt: skip
     try:
         found = run(lesson, lambda words: console.print(words, highlight=False))

@@ -8,9 +8,11 @@ import os
 import statistics
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+
+from maskloop.cli.files import new_file, new_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +28,9 @@ def load(
     workers: Annotated[str, typer.Option(help="Numbers of workers, one run each; 0 is the embedded shape.")] = "0,1,2",
     seconds: Annotated[float, typer.Option(min=5, help="Length of a run.")] = 30.0,
     think: Annotated[float, typer.Option(min=0, help="Mean seconds a person thinks before each action.")] = 1.5,
-    batch: Annotated[int, typer.Option(help="Tasks retrieved at a time in the background, again and again.")] = 0,
+    batch: Annotated[
+        int, typer.Option(min=0, help="Tasks retrieved at a time in the background, again and again.")
+    ] = 0,
     model: Annotated[str, typer.Option(help="The model to serve; by default MASKLOOP_MODEL or clicknet.")] = "",
     url: Annotated[str, typer.Option(help="A server that runs here instead of own ones; see --image-port.")] = "",
     image_port: Annotated[
@@ -36,8 +40,8 @@ def load(
     user: Annotated[
         str, typer.Option(help="BASIC_AUTH_USER of that server; its password is read from BASIC_AUTH_PASS.")
     ] = "",
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw p50 and p95 here (PNG or SVG).")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", callback=new_file, help="Write the figures here.")] = None,
+    plot: Annotated[Path | None, typer.Option(callback=new_picture, help="Draw p50 and p95 here (PNG or SVG).")] = None,
 ) -> None:
     """Measure the wait per click with many annotators, in both shapes, against servers it starts itself.
 
@@ -50,21 +54,21 @@ def load(
     from maskloop.load.scenes import SceneServer
     from maskloop.load.shapes import ShapeError, shape
 
+    crowds, counts = _numbers("--annotators", annotators, 1), _numbers("--workers", workers, 0)
     auth = (user, os.environ.get("BASIC_AUTH_PASS", "")) if user else None
     found: list[dict[str, Any]] = []
     console = Console(width=None if sys.stdout.isatty() else 150)
     with SceneServer(IMAGES, image_port) as images:
         settings = {"MASKLOOP_MODEL": model, "MASKLOOP_TRAIN": "false", "MASKLOOP_IMAGE_HOSTS": images.host}
-        for count in [0] if url else [int(n) for n in workers.split(",")]:
-            for crowd in [int(n) for n in annotators.split(",")]:
+        for count in [0] if url else counts:
+            for crowd in crowds:
                 name = url or ("embedded" if count == 0 else f"RQ, {count} worker{'s' * (count > 1)}")
                 console.print(f"{name}, {crowd} annotators, {seconds:g} s")
                 with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
                     try:
                         server = url or stack.enter_context(shape(count, Path(folder), settings))
-                    except ShapeError as error:
-                        typer.secho(str(error), fg="red", err=True)
-                        raise typer.Exit(1) from None
+                    except (ShapeError, RuntimeError) as error:
+                        _fail(str(error))
                     row = measure(server, images.scenes, crowd, seconds, think, batch, auth)
                 found.append({"shape": name, "workers": count, **row})
                 for problem, times in row["problems"].items():
@@ -75,8 +79,24 @@ def load(
     if plot:
         draw(found, plot)
     if any(row["wrong"] for row in found):
-        typer.secho("Answers of another image came back: see the column wrong.", fg="red", err=True)
-        raise typer.Exit(1)
+        _fail("Answers of another image came back: see the column wrong.")
+    if not any(row["all"]["p50_ms"] for row in found):
+        _fail("Not one click was answered.")
+
+
+def _numbers(option: str, text: str, least: int) -> list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < least:
+        raise typer.BadParameter(f"{text!r} is not {least} or more, or several such with commas", param_hint=option)
+    return numbers
+
+
+def _fail(message: str) -> NoReturn:
+    typer.secho(message, fg="red", err=True)
+    raise typer.Exit(1) from None
 
 
 def measure(

@@ -35,12 +35,17 @@ def doctor(
     from rich.console import Console
 
     from maskloop.labelstudio.checkup import Verdict, examine
-    from maskloop.settings import Settings
+    from maskloop.settings import Settings, check_url
 
     settings = Settings()
     url = (label_studio or settings.label_studio_url).rstrip("/")
     if not url:
         raise typer.BadParameter("Say where Label Studio is: --label-studio http://localhost:8080.")
+    for option, given in (("--label-studio", url), ("--backend", backend)):
+        try:
+            check_url(given, "http", "https")
+        except ValueError as error:
+            raise typer.BadParameter(f"{given}: {error}", param_hint=option) from None
     key = api_key or settings.label_studio_api_key.get_secret_value()
     console = Console()
     verdicts = []

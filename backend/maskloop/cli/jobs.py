@@ -28,15 +28,18 @@ def jobs(
 
     settings = Settings()
     ledger = Ledger(settings.ledger_url)
-    if as_json:
-        typer.echo(json.dumps(snapshot(settings, ledger), indent=2))
-    elif watch:
+    if watch and not as_json:
         with Live(refresh_per_second=2) as live:
             while True:
                 live.update(tables(snapshot(settings, ledger)))
                 time.sleep(2)
+    found = snapshot(settings, ledger)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
     else:
-        Console().print(tables(snapshot(settings, ledger)))
+        Console().print(tables(found))
+    if found["lanes"] is None and found["problem"]:
+        raise typer.Exit(1)
 
 
 def snapshot(settings: Settings, ledger: Ledger) -> dict[str, Any]:
@@ -101,9 +104,9 @@ def tables(found: dict[str, Any]) -> RenderableType:
 
     if found["problem"]:
         parts.append(f"[yellow]{found['problem']}[/yellow]")
-    if found["lanes"] is None:
+    if found["lanes"] is None and not found["problem"]:
         parts.append("[bold]Queue[/bold]: inside the server (no REDIS_URL); see its status page")
-    else:
+    elif found["lanes"] is not None:
         table("Queue", [{"lane": lane, **row} for lane, row in found["lanes"].items()], "empty")
         workers = [
             {"worker": name, "device": said["device"], "versions": said["versions"], "pid": said["pid"]}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from maskloop.ledger import Ledger, Training
     from maskloop.settings import Settings
 
-Project = Annotated[int, typer.Option("--project", "-p", help="Id of the project in Label Studio.")]
+Project = Annotated[int, typer.Option("--project", "-p", min=1, help="Id of the project in Label Studio.")]
 
 
 def train(
@@ -33,6 +33,13 @@ def train(
             count = ledger.cancel_training(project)
             typer.echo(f"project {project}: {count} training{'' if count == 1 else 's'} told to stop")
             return
+        if project not in ledger.projects():
+            typer.secho(
+                f"project {project}: no annotation has come. Submit some in Label Studio, MaskLoop connected.",
+                fg="red",
+                err=True,
+            )
+            raise typer.Exit(1)
         stop = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # A KeyboardInterrupt may come between a claim and who would give it back.
@@ -64,8 +71,8 @@ def trainer() -> None:
 
 def next_tasks(
     project: Project,
-    count: Annotated[int, typer.Option(help="How many tasks to list.")] = 10,
-    look: Annotated[int, typer.Option(help="How many tasks to look at; the rest of the project is not.")] = 60,
+    count: Annotated[int, typer.Option(min=1, help="How many tasks to list.")] = 10,
+    look: Annotated[int, typer.Option(min=1, help="How many tasks to look at; the rest of the project is not.")] = 60,
 ) -> None:
     """List the tasks worth labelling next, what the model knows least first, and say why."""
     from rich.console import Console
@@ -93,6 +100,8 @@ def next_tasks(
         figures = [f"{value:.2f}" for value in (c.predicted_iou, c.agreement, c.familiarity)]
         table.add_row(str(one.task), f"{c.score:.3f}", str(one.masks), *figures, c.explain())
     console.print(table)
+    if not any(one.certainty.familiarity for one in found):
+        console.print("Nothing was learned in this project yet, so this order says little before its first training.")
     console.print("In the Data Manager: Retrieve Predictions, then order by Prediction score, ascending.")
 
 
@@ -116,7 +125,8 @@ def _see_through(settings: Settings, ledger: Ledger, asked: Training, stop: thre
                     attempt = None
                 state = ledger.training(asked.id)
                 assert state is not None
-                progress.update(bar, completed=state.progress, description=state.note or state.state.value)
+                said = state.state.value if state.state.final else state.note or state.state.value
+                progress.update(bar, completed=state.progress, description=said)
                 if state.state.final and attempt is None:
                     return state
                 if attempt is None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from maskloop.cli.files import new_mask, new_picture
+
 if TYPE_CHECKING:
     from maskloop.segment.prompt import Image, Mask, Point, Prompt
 
@@ -18,8 +20,12 @@ def predict(
     box: Annotated[str, typer.Option(help="Box X0,Y0,X1,Y1 in pixels.")] = "",
     mask: Annotated[Path | None, typer.Option(exists=True, help="Mask to start from (bright = object).")] = None,
     model: Annotated[str, typer.Option(help="A model of `maskloop models`.")] = "",
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where the mask goes (PNG).")] = Path("mask.png"),
-    overlay: Annotated[Path | None, typer.Option(help="Also write the image with the mask drawn on it.")] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", callback=new_mask, help="Where the mask goes (PNG).")
+    ] = Path("mask.png"),
+    overlay: Annotated[
+        Path | None, typer.Option(callback=new_picture, help="Also write the image with the mask drawn on it.")
+    ] = None,
 ) -> None:
     """Answer clicks or a box on one image with a mask, as the server would."""
     import numpy as np
@@ -44,6 +50,10 @@ def predict(
     if prompt.empty:
         raise typer.BadParameter("say what is meant: --point X,Y, --box X0,Y0,X1,Y1 or --mask FILE")
     height, width = pixels.shape[:2]
+    if prompt.box is not None and (prompt.box.x1 <= prompt.box.x0 or prompt.box.y1 <= prompt.box.y0):
+        raise typer.BadParameter(f"{box} has no area: X0,Y0 is its left top corner, X1,Y1 its right bottom one")
+    if prompt.box is None and prior is None and not point:
+        raise typer.BadParameter("negative clicks alone mean no object: add --point, --box or --mask")
     if not all(0 <= p.x <= width and 0 <= p.y <= height for p in points):
         raise typer.BadParameter(f"a point is outside the image, which is {width} x {height}")
     try:

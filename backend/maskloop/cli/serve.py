@@ -19,7 +19,7 @@ def serve(
 ) -> None:
     """Serve the ML backend that Label Studio connects to.
 
-    With nothing configured everything runs in this process, on the CPU, for this machine only.
+    With nothing configured everything runs from here, on the CPU, for this machine only.
     With REDIS_URL set it is the web process of the scaled-out shape and `maskloop worker` does the work.
     """
     from maskloop.log import configure

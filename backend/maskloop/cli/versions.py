@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from maskloop.learn.versions import Versions
     from maskloop.settings import Settings
 
-Project = Annotated[int, typer.Option("--project", "-p", help="Id of the project in Label Studio.")]
+Project = Annotated[int, typer.Option("--project", "-p", min=1, help="Id of the project in Label Studio.")]
 
 
 def versions(
-    project: Annotated[int | None, typer.Option("--project", "-p", help="Only this project.")] = None,
+    project: Annotated[int | None, typer.Option("--project", "-p", min=1, help="Only this project.")] = None,
 ) -> None:
     """List versions: which one is current, and what the gate said about each."""
     from rich.console import Console

@@ -42,7 +42,7 @@ class Demo:
     """Label Studio and ``maskloop serve``, both on the loopback interface only."""
 
     def __init__(self, program: Path, data: Path, studio_port: int, backend_port: int) -> None:
-        self.data = data.absolute()
+        self.data, self._wanted = data.absolute(), (studio_port, backend_port)
         self.studio = Studio(program, self.data / "label-studio", email=EMAIL, password=PASSWORD, port=studio_port)
         self.backend = Backend(self.data / "maskloop", {}, backend_port)
 
@@ -53,6 +53,9 @@ class Demo:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _interrupt)
         self._claim()
+        for server, wanted in ((self.studio, self._wanted[0]), (self.backend, self._wanted[1])):
+            if wanted and not server.url.endswith(f":{wanted}"):
+                console.print(f"Port {wanted} is in use; this demo takes {server.url} instead.")
         with console.status("Starting Label Studio (the first time about a minute) ..."):
             self.studio.start()
         with console.status("Starting MaskLoop ..."):

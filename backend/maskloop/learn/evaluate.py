@@ -84,8 +84,12 @@ def objects(data: Path, split: str = "eval", sources: Sequence[str] = ()) -> lis
         for source, image, mask in pairs
         if not sources or source in sources
     ]
+    if pairs and not found:
+        known = ", ".join(sorted({source for source, _, _ in pairs}))
+        raise ValueError(f"no objects of {', '.join(sources)} in {root}, whose data sets are {known}")
     if not found:
-        raise ValueError(f"no objects in {root}: it needs images/ and masks/, and index.csv or equal names")
+        also = f" with rows of the split {split!r}" if index else ""
+        raise ValueError(f"no objects in {root}: it needs images/ and masks/, and index.csv{also} or equal names")
     return found
 
 

@@ -39,6 +39,8 @@ class Certainty:
         """The reason in words."""
         if self.by_chance:
             return "drawn by chance, against tunnel vision"
+        if self.predicted_iou == self.agreement == self.familiarity:  # there is no mask to judge it by
+            return "no mask is proposed" if self.familiarity else "no mask is proposed, nothing like it was labelled"
         parts = {
             "the model doubts its masks": self.predicted_iou,
             "masks change when the prompt moves": self.agreement,

@@ -21,6 +21,8 @@ else:
 CARD = "model.toml"
 WEIGHTS = ".safetensors"
 """The only kind of weights file there is: it holds tensors and cannot hold code."""
+SAM_EXTRA = "pip install 'maskloop[sam]' (in a checkout: .venv/bin/pip install -e '.[sam]')"
+"""How to get what the SAM family needs on top."""
 
 Number: TypeAlias = int | float
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")

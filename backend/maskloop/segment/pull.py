@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from maskloop.segment.card import WEIGHTS, Card, ModelError, sha256, write_card
+from maskloop.segment.card import SAM_EXTRA, WEIGHTS, Card, ModelError, sha256, write_card
 from maskloop.segment.catalog import Catalog
 
 BLOCK = 1 << 22
@@ -80,7 +80,7 @@ def _download(card: Card, folder: Path, endpoint: str | None) -> tuple[str, dict
     try:
         from huggingface_hub import HfApi, hf_hub_download
     except ImportError:
-        raise ModelError("pulling needs huggingface_hub: pip install 'maskloop[sam]'") from None
+        raise ModelError(f"pulling needs huggingface_hub: {SAM_EXTRA}") from None
     try:
         about = HfApi(endpoint=endpoint).model_info(card.source, revision=card.revision or None, files_metadata=True)
         commit = str(about.sha)

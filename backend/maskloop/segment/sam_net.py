@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from maskloop.segment.card import ModelError
+from maskloop.segment.card import SAM_EXTRA, ModelError
 from maskloop.segment.prompt import Image
 
 Features: TypeAlias = Mapping[str, Tensor]
@@ -147,7 +147,7 @@ def read_net(folder: Path) -> SamNet:
         import transformers
         from transformers.utils import logging as noise
     except ImportError:
-        raise ModelError("this model needs transformers: pip install 'maskloop[sam]'") from None
+        raise ModelError(f"this model needs transformers: {SAM_EXTRA}") from None
     try:
         kind = json.loads((folder / "config.json").read_text()).get("model_type")
     except (OSError, ValueError) as error:

@@ -27,7 +27,7 @@ def examine_backend(door: Door) -> Iterator[Finding]:
     except requests.RequestException as error:
         yield problem(
             about,
-            f"{door.url} does not answer from here ({type(error).__name__}).",
+            f"{door.url} does not answer from here: {_why(error)}.",
             "Start it with `make run` or `maskloop serve`, or name where it is with --backend.",
         )
         return
@@ -56,7 +56,7 @@ def examine_studio(url: str, api_key: str) -> Iterator[Finding]:
     except (requests.RequestException, ValueError, TypeError, KeyError) as error:
         yield problem(
             about,
-            f"{url} does not answer as Label Studio does ({type(error).__name__}).",
+            f"{url} does not answer as Label Studio does: {_why(error)}.",
             "Check --label-studio. Inside a container, localhost is the container itself: use the service's name, or "
             "http://host.docker.internal:8080 for a Label Studio on the host.",
         )
@@ -76,6 +76,19 @@ def examine_studio(url: str, api_key: str) -> Iterator[Finding]:
     else:
         name = "personal access token" if kind == "personal" else "legacy token"
         yield good(about, f"The {name} of {owner} works.")
+
+
+def _why(error: Exception) -> str:
+    match error:
+        case requests.JSONDecodeError():
+            return "what comes back is not its API"
+        case requests.Timeout():
+            return "nothing came back in ten seconds"
+        case requests.ConnectionError():
+            return "no connection"
+        case requests.RequestException():
+            return str(error)
+    return "what comes back is not its API"
 
 
 def _refusal(kind: str, message: str) -> tuple[str, str]:
