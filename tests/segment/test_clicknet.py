@@ -7,7 +7,8 @@ from safetensors.torch import load_file, save_file
 from skimage import data as pictures
 
 from maskloop.segment.card import ModelError, read_card, write_card
-from maskloop.segment.clicknet import ClickNet, Way, encoder_hash, load_clicknet
+from maskloop.segment.catalog import Catalog
+from maskloop.segment.clicknet import ClickNet, Way, encoder_hash
 from maskloop.segment.clicknet_net import ClickNetwork
 from maskloop.segment.clicknet_state import State
 from maskloop.segment.clicknet_view import Window
@@ -21,7 +22,9 @@ SHIPPED = default_models_dir() / "clicknet"
 
 @pytest.fixture(scope="module")
 def model() -> ClickNet:
-    return load_clicknet(SHIPPED, 1)
+    loaded = Catalog(SHIPPED.parent).load("clicknet", "cpu", 1)
+    assert isinstance(loaded, ClickNet)
+    return loaded
 
 
 @pytest.fixture(scope="module")
@@ -207,10 +210,10 @@ def test_a_missing_or_wrong_weights_file_is_named(tmp_path) -> None:
     card = read_card(SHIPPED)
     write_card(tmp_path, card)
     with pytest.raises(ModelError, match=r"weights\.safetensors is missing"):
-        load_clicknet(tmp_path)
+        Catalog(tmp_path).load(tmp_path)
     (tmp_path / "weights.safetensors").write_bytes(b"nonsense")
     with pytest.raises(ModelError, match="sha256"):
-        load_clicknet(tmp_path)
+        Catalog(tmp_path).load(tmp_path)
 
 
 def test_a_version_with_a_decoder_only_uses_its_base(tmp_path, model: ClickNet) -> None:

@@ -67,7 +67,6 @@ class Annotator(threading.Thread):
         auth: tuple[str, str] | None = None,
     ) -> None:
         super().__init__(daemon=True)
-        self._number = number
         self._url = url
         self._scenes = scenes
         self._record = record

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import requests
 
+from maskloop.demo.process import free_port
 from maskloop.learn.evaluate import overlap
 from maskloop.ledger import Ledger
 from maskloop.load import material
@@ -67,7 +67,7 @@ def run(lesson: Lesson, say: Say) -> dict[str, Any]:
         others = material.copied(others, root / "images" / "others")
         pool, unseen = (material.copied(part, root / "images" / "domain") for part in (pool, unseen))
         with (
-            _server(root, lesson) as url,
+            _server(root) as url,
             contextlib.closing(Ledger(f"sqlite:///{root}/data/ledger.sqlite3")) as ledger,
         ):
             curve = _annotate(lesson, url, ledger, pool, say)
@@ -176,11 +176,9 @@ def _truths(picture: Picture) -> Iterator[tuple[Mask, Mask]]:
 
 
 @contextlib.contextmanager
-def _server(root: Path, lesson: Lesson) -> Iterator[str]:
+def _server(root: Path) -> Iterator[str]:
     """A server on a free port with empty data, that trains when it is asked to."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {
         **{
             k: v for k, v in os.environ.items() if not k.startswith(("BASIC_AUTH", "LABEL_STUDIO", "REDIS", "DATABASE"))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 import cv2
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from maskloop.segment.card import Card, ModelError, check_files, read_card
+from maskloop.segment.card import ModelError, read_card
 from maskloop.segment.catalog import Source
 from maskloop.segment.clicknet_decoder import PromptMaps
 from maskloop.segment.clicknet_encoder import normalised
@@ -213,13 +212,6 @@ def load(source: Source) -> ClickNet:
     if source.threads:
         torch.set_num_threads(source.threads)
     return ClickNet(network, source.card.name, device(source.device))
-
-
-def load_clicknet(folder: Path, threads: int | None = None) -> ClickNet:
-    """The model of a folder with its own whole weights. Raises ModelError naming a file that is missing or wrong."""
-    card: Card = read_card(folder)
-    check_files(folder, card)
-    return load(Source(card, folder, None, "cpu", threads or 0))
 
 
 def encoder_hash(network: ClickNetwork) -> str:

@@ -21,7 +21,7 @@ from maskloop.learn.base.curves import draw_training
 from maskloop.learn.base.data import Sample, Samples
 from maskloop.learn.base.release import release
 from maskloop.learn.base.train import CHECKPOINT, LOG, Recipe, Trainer
-from maskloop.segment.clicknet import load_clicknet
+from maskloop.segment.catalog import Catalog
 from maskloop.segment.clicknet_net import ClickNetwork
 
 RECIPE = Recipe(hours=1, batch=2, size=65, large=81, encoder_start=0.0, encoder_every=1)
@@ -96,7 +96,7 @@ def test_a_checkpoint_becomes_a_model_that_loads(training_data: Path, initial: P
     Trainer(training_data, initial, tmp_path / "run", RECIPE, "cpu").run(lambda progress, figures: None, most=1)
     card = release(tmp_path / "run" / CHECKPOINT, tmp_path / "model", {"noc85": 5.0})
     assert card.metrics["noc85"] == 5.0
-    assert load_clicknet(tmp_path / "model").name == "clicknet"
+    assert Catalog(tmp_path).load(tmp_path / "model", "cpu").name == "clicknet"
     assert (tmp_path / "model" / "weights.safetensors").stat().st_size < 20_000_000
 
 
