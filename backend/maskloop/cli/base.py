@@ -36,10 +36,11 @@ def train_base(
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
     from safetensors import SafetensorError
 
+    from maskloop.learn.base.batches import Recipe
     from maskloop.learn.base.curves import draw_training
     from maskloop.learn.base.data import Samples
     from maskloop.learn.base.release import release
-    from maskloop.learn.base.train import CHECKPOINT, LOG, Recipe, Trainer
+    from maskloop.learn.base.train import CHECKPOINT, LOG, Trainer
     from maskloop.segment.card import ModelError
 
     if initial is None and start is None:

@@ -119,3 +119,12 @@ def unpack_outcome(data: bytes | str) -> Result:
     if "superseded" in outcome:
         raise Superseded(outcome["superseded"])
     raise JobError(outcome["error"])
+
+
+def job_name(job: Any) -> str:
+    """An RQ job's name; empty for data that is not ours (say, somebody's pickle)."""
+    try:
+        name = job.func_name
+        return name if isinstance(name, str) and len(job.args) == 1 and isinstance(job.args[0], dict) else ""
+    except Exception:  # whatever a stranger's bytes make the serializer raise
+        return ""

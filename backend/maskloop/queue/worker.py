@@ -157,7 +157,7 @@ class GpuWorker(SimpleWorker):  # type: ignore[misc]
 
         Each is answered as soon as its handler has its outcome. The stamp is that of the last progress.
         """
-        name = _name(job)
+        name = wire.job_name(job)
         if name not in self._handlers:
             log.error("refused a job that no handler is for: %r", name)
             self._reply([job], [JobError(f"no worker knows a job named {name!r}")])
@@ -220,7 +220,7 @@ class GpuWorker(SimpleWorker):  # type: ignore[misc]
                     job = self.job_class.fetch(job_id, self.connection, self.serializer)
                 except NoSuchJobError:  # it expired or was superseded
                     continue
-                if name is None or _name(job) == name:
+                if name is None or wire.job_name(job) == name:
                     return job, lane
                 lane.push_job_id(job_id, at_front=True)
                 break
@@ -242,12 +242,3 @@ class GpuWorker(SimpleWorker):  # type: ignore[misc]
                 if once := job.meta.get("once"):
                     pipe.delete(once)
             pipe.execute()
-
-
-def _name(job: RqJob) -> str:
-    """The job's name; empty for data that is not ours (say, somebody's pickle)."""
-    try:
-        name = job.func_name
-        return name if isinstance(name, str) and len(job.args) == 1 and isinstance(job.args[0], dict) else ""
-    except Exception:  # whatever a stranger's bytes make the serializer raise
-        return ""

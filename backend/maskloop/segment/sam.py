@@ -24,7 +24,7 @@ from torch import Tensor
 
 from maskloop.segment.card import ModelError, read_card, sha256
 from maskloop.segment.catalog import Source
-from maskloop.segment.device import device
+from maskloop.segment.device import device, half_precision
 from maskloop.segment.memory import ANSWERS
 from maskloop.segment.postprocess import clean
 from maskloop.segment.prompt import Image, Point, Prompt
@@ -243,11 +243,3 @@ def _original(home: Path, digest: str, where: torch.device) -> SamNet:
         if net is None:
             net = _originals[key] = read_net(home).to(where)
         return net
-
-
-def half_precision(where: torch.device) -> bool:
-    """Whether bfloat16 makes the encoder faster there: on a GPU, or a CPU with instructions for it."""
-    if where.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))

@@ -17,10 +17,11 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from maskloop.cli import build
+from maskloop.learn.base.batches import Recipe
 from maskloop.learn.base.curves import draw_training
 from maskloop.learn.base.data import Sample, Samples
 from maskloop.learn.base.release import release
-from maskloop.learn.base.train import CHECKPOINT, LOG, Recipe, Trainer
+from maskloop.learn.base.train import CHECKPOINT, LOG, Trainer
 from maskloop.segment.catalog import Catalog
 from maskloop.segment.clicknet_net import ClickNetwork
 
