@@ -1,12 +1,21 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
-from maskloop.segment.clicknet import load_clicknet
+from maskloop.segment.catalog import Catalog
+from maskloop.segment.clicknet import ClickNet
 from maskloop.segment.clicknet_decoder import PromptMaps
 from maskloop.segment.clicknet_state import Look, generous
 from maskloop.settings import default_models_dir
+
+
+@pytest.fixture(scope="module")
+def model() -> ClickNet:
+    loaded = Catalog(default_models_dir()).load("clicknet", "cpu", 1)
+    assert isinstance(loaded, ClickNet)
+    return loaded
 
 
 def expected_iou(probability: np.ndarray, mask: np.ndarray) -> float:
@@ -28,8 +37,7 @@ def test_a_hopeless_score_does_not_make_everything_the_mask() -> None:
     assert not (generous(np.full((4, 4), -4.0, np.float32), 0.0) > 0).any()
 
 
-def test_only_an_answer_without_a_mask_to_correct_is_generous() -> None:
-    model = load_clicknet(default_models_dir() / "clicknet", 1)
+def test_only_an_answer_without_a_mask_to_correct_is_generous(model: ClickNet) -> None:
     features = model.features(np.random.default_rng(0).integers(0, 255, (65, 65, 3), np.uint8))
     point = torch.tensor([[[30.0, 30.0, 1.0]]])
     none, two = torch.zeros(1, 1, 65, 65), torch.zeros(1, 2, 65, 65)
@@ -45,8 +53,7 @@ def test_only_an_answer_without_a_mask_to_correct_is_generous() -> None:
         np.testing.assert_allclose(logits - raw, raised, atol=1e-5)
 
 
-def test_looks_with_more_and_fewer_clicks_are_answered_in_one_pass_as_apart() -> None:
-    model = load_clicknet(default_models_dir() / "clicknet", 1)
+def test_looks_with_more_and_fewer_clicks_are_answered_in_one_pass_as_apart(model: ClickNet) -> None:
     rng = np.random.default_rng(1)
     none, two = torch.zeros(1, 1, 65, 65), torch.zeros(1, 2, 65, 65)
     looks = [

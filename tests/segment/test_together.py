@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from maskloop.segment.clicknet import ClickNet, load_clicknet
+from maskloop.segment.catalog import Catalog
+from maskloop.segment.clicknet import ClickNet
 from maskloop.segment.memory import ANSWERS
 from maskloop.segment.prompt import Box, Image, Point, Prompt
 from maskloop.segment.segmenter import Prediction, Together
@@ -70,7 +71,9 @@ def scene(height: int, width: int, seed: int) -> Image:
 
 @pytest.fixture(scope="module")
 def clicknet() -> ClickNet:
-    return load_clicknet(default_models_dir() / "clicknet", 1)
+    loaded = Catalog(default_models_dir()).load("clicknet", "cpu", 1)
+    assert isinstance(loaded, ClickNet)
+    return loaded
 
 
 @pytest.mark.usefixtures("one_thread")
