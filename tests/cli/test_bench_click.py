@@ -34,7 +34,12 @@ def test_only_the_way_without_a_cache_encodes_again(
 ) -> None:
     way = Way(str(save_model(tmp_path, "sam2")), cached, threads=1)
     encoded, features = [], way._segmenter.net.features
-    monkeypatch.setattr(way._segmenter.net, "features", lambda pixels: encoded.append(1) or features(pixels))
+
+    def counted(pixels: object) -> object:
+        encoded.append(1)
+        return features(pixels)
+
+    monkeypatch.setattr(way._segmenter.net, "features", counted)
     way.open(picture(), "x")
     warm = len(encoded)
     for count in (1, 2, 3, 0):

@@ -87,7 +87,7 @@ def material(run: Run) -> tuple[Collected, list[Sample], list[Sample]]:
 def learned(run: Run, monkeypatch: pytest.MonkeyPatch, clicks: Verdict) -> Learned:
     """What is learned where teaching the decoder changes nothing, and the gate says ``clicks``."""
 
-    def teach(run: Run, trained: Sequence[Sample], current: Taught, base: Taught, device: torch.device) -> Course:
+    def teach(run: Run, trained: Sequence[Sample], current: Taught, base: Taught, device: Any) -> Course:
         return Course({}, 0.0, step=1)
 
     def write(run: Run, folder: Path, start: Path, course: Course) -> None:
@@ -142,7 +142,7 @@ def test_a_training_that_a_device_fails_goes_on_on_the_cpu_and_says_why(
     monkeypatch.setattr(lesson, "device_or_cpu", lambda name: torch.device("meta"))
     taught_on: list[str] = []
 
-    def teach(run: Run, trained: Sequence[Sample], current: Taught, base: Taught, device: torch.device) -> Course:
+    def teach(run: Run, trained: Sequence[Sample], current: Taught, base: Taught, device: Any) -> Course:
         taught_on.append(device.type)
         torch.ones(1, device=device).numpy()
         raise InterruptedError

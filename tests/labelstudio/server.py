@@ -72,18 +72,21 @@ def redirect(location: str, status: int = 302) -> Answer:
 @contextmanager
 def serving(prepare: Callable[[HTTPServer], None] | None = None) -> Iterator[Server]:
     """A server on a free port of 127.0.0.1; ``prepare`` may change it before it starts."""
-    handler = type("Bound", (Handler,), {})
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+
+    class Bound(Handler):
+        pass
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Bound)
     httpd.daemon_threads = True
     httpd.block_on_close = False
     port = int(httpd.server_address[1])
-    handler.state = Server(f"http://127.0.0.1:{port}", port)
+    Bound.state = Server(f"http://127.0.0.1:{port}", port)
     if prepare is not None:
         prepare(httpd)
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
-        yield handler.state
+        yield Bound.state
     finally:
         httpd.shutdown()
         httpd.server_close()

@@ -217,7 +217,7 @@ def test_boxes_are_upright_inside_the_image_and_never_empty() -> None:
     turned = boxed(x=50, y=50, width=25, height=25, rotation=90)
     assert turned == Box(pytest.approx(20), pytest.approx(24), pytest.approx(32), pytest.approx(40))
     flat = boxed(width=0, height=0)
-    assert (flat.x1 - flat.x0, flat.y1 - flat.y0) == (pytest.approx(1), pytest.approx(1))
+    assert [flat.x1 - flat.x0, flat.y1 - flat.y0] == pytest.approx([1, 1])
     assert boxed(x=200, y=200) == Box(63, 47, 64, 48)
 
 

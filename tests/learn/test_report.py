@@ -43,7 +43,9 @@ def test_a_report_tells_what_was_used_and_what_was_not(tmp_path: Path) -> None:
     assert report.read(tmp_path)["seed"] == 7
     assert report.read(tmp_path / "nowhere") == {}
     for name in ("curve.png", "sheet.png"):
-        assert cv2.imread(str(tmp_path / name)).size > 0
+        picture = cv2.imread(str(tmp_path / name))
+        assert picture is not None
+        assert picture.size > 0
 
 
 ODD = "a|b\\\n<script> \ud800"

@@ -134,7 +134,7 @@ def test_ttl_drops_a_job_that_waited_too_long(url: str, client: redis.Redis) -> 
 
 def test_the_connection_never_repeats_a_blocking_pop(url: str) -> None:
     """A retried BLPOP can lose what it popped, and redis-py 8 retries by default."""
-    connection = wire.connect(url, blocking=2).connection_pool.make_connection()
+    connection: Any = wire.connect(url, blocking=2).connection_pool.make_connection()
     assert connection.retry.get_retries() == 0
     assert connection.socket_timeout > 2
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ def save_checkpoint(folder: Path, kind: str, seed: int = 0, lively: bool = False
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(seed)
+    parts: dict[str, Any]
     if kind.startswith("sam2"):
         hiera = {
             "model_type": "sam2_hiera_det_model",

@@ -87,8 +87,8 @@ def test_a_training_can_be_asked_for_and_followed(client: FlaskClient) -> None:
         unknown = client.get(f"/job_status?job={odd}")
         assert unknown.status_code == 404
         assert odd in (unknown.json or {})["error"]
-    for odd in ({}, {"project": "²"}, {"project": [3]}):
-        assert client.post("/train", json=odd).status_code == 400
+    for wrong in ({}, {"project": "²"}, {"project": [3]}):
+        assert client.post("/train", json=wrong).status_code == 400
     assert client.get("/job_status").status_code == 400
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from maskloop.learn.base.augment import brushed, damaged, loose_box, photographed, scattered
-from maskloop.learn.base.data import Samples, framed, pasted
+from maskloop.learn.base.collage import pasted
+from maskloop.learn.base.data import Samples, framed
 
 
 @pytest.fixture(scope="module")
