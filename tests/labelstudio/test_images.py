@@ -116,6 +116,29 @@ def test_a_storage_redirect_leaves_the_token_behind(studio: Server) -> None:
         assert storage.seen[0][1:3] == ("/signed?X-Amz-Signature=s", None)
 
 
+@pytest.mark.parametrize("scheme", ["s3", "gs", "azure-blob"])
+def test_one_url_in_two_storages_is_two_images(studio: Server, tmp_path: Path, scheme: str) -> None:
+    """Two projects may each have a bucket of that name, at different servers or with different keys."""
+    others = encoded(255 - PIXELS)
+    studio.routes |= {"/tasks/5/presign/": reply(PNG), "/tasks/6/presign/": reply(others)}
+    url = f"{scheme}://bucket/k.png"
+    for _ in range(2):  # the second time from the disk
+        images = store(studio, cache_dir=tmp_path)
+        for _ in range(2):
+            assert np.array_equal(images.load(url, 5).pixels, PIXELS)
+            assert np.array_equal(images.load(url, 6).pixels, 255 - PIXELS)
+    assert len(studio.paths) == 2
+
+
+def test_an_image_is_at_hand_once_it_was_fetched(studio: Server, tmp_path: Path) -> None:
+    images = store(studio, cache_dir=tmp_path)
+    assert images.at_hand(UPLOAD) is None
+    images.load(UPLOAD)
+    assert images.at_hand(UPLOAD) is not None
+    assert store(studio, cache_dir=tmp_path).at_hand(UPLOAD) is not None
+    assert studio.paths == [UPLOAD]
+
+
 def test_data_urls() -> None:
     url = "data:image/png;base64," + base64.b64encode(PNG).decode()
     assert np.array_equal(store().load(url).pixels, PIXELS)

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from maskloop.queue import wire
 from maskloop.queue.affinity import live_workers
 from maskloop.queue.job import Handlers, JobError, Payload, Result
-from maskloop.queue.pauses import let_clicks_pass
+from maskloop.queue.pauses import Later, let_clicks_pass
 
 
 class OutOfMemoryError(RuntimeError):
@@ -27,6 +28,12 @@ class AcceleratorError(RuntimeError):
 
 
 def handlers(ran: Path) -> Handlers:
+    threads = ThreadPoolExecutor()
+
+    def appears(mark: Path) -> None:
+        while not mark.exists():
+            time.sleep(0.02)
+
     def note(payloads: Sequence[Payload]) -> None:
         with ran.open("a") as file:
             file.write(json.dumps([payload.get("n") for payload in payloads]) + "\n")
@@ -54,6 +61,13 @@ def handlers(ran: Path) -> Handlers:
             while time.monotonic() < until and not Path(payload["until"]).exists():
                 time.sleep(0.02)
             yield {"n": payload["n"]}
+
+    def fetch(payloads: Sequence[Payload]) -> Iterator[Result | Exception]:
+        """Each waits for its mark in a thread of its own, as for an image on its way."""
+        note(payloads)
+        for payload in payloads:
+            mark = Path(payload["until"])
+            yield {"n": payload["n"]} if mark.exists() else Later(threads.submit(appears, mark))
 
     def refuse(payloads: Sequence[Payload]) -> list[Result | Exception]:
         return [JobError("the image is not reachable") for _ in payloads]
@@ -99,6 +113,7 @@ def handlers(ran: Path) -> Handlers:
         "echo": echo,
         "parts": parts,
         "in turn": in_turn,
+        "fetch": fetch,
         "refuse": refuse,
         "nonsense": nonsense,
         "die": die,

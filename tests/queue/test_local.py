@@ -3,13 +3,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
 from maskloop.queue.job import Busy, Expired, Job, JobError, Priority, Superseded
 from maskloop.queue.local import LocalQueue
-from maskloop.queue.pauses import let_clicks_pass
+from maskloop.queue.pauses import Later, let_clicks_pass
+from tests.queue.waiting import in_background, wait_until
 
 
 class Gate:
@@ -47,28 +49,8 @@ def queue(gate: Gate) -> Iterator[LocalQueue]:
     queue.close()
 
 
-def in_background(
-    queue: LocalQueue, job: Job, deadline: float = 10, priority: Priority = Priority.INTERACTIVE
-) -> tuple[threading.Thread, list[object]]:
-    answers: list[object] = []
-
-    def run() -> None:
-        try:
-            answers.append(queue.call(job, deadline, priority))
-        except JobError as error:
-            answers.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread, answers
-
-
 def wait_for_depth(queue: LocalQueue, lane: str, depth: int) -> None:
-    for _ in range(1000):
-        if queue.depths()[lane] == depth:
-            return
-        threading.Event().wait(0.005)
-    raise AssertionError(f"{lane} never reached {depth}: {queue.depths()}")
+    wait_until(lambda: queue.depths()[lane] == depth)
 
 
 def test_a_click_goes_before_prepare_and_batch(queue: LocalQueue, gate: Gate) -> None:
@@ -227,3 +209,84 @@ def test_it_says_why_its_first_job_failed_until_another_succeeds(gate: Gate) -> 
         queue.call(Job("refuse", {}), 5)
     assert queue.ready() is None
     queue.close()
+
+
+class Image:
+    """A handler whose jobs wait for what is on its way; ``ran`` notes each time one is run."""
+
+    def __init__(self) -> None:
+        self.here: Future[None] = Future()
+        self.ran: list[Any] = []
+
+    def __call__(self, payloads: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any] | Exception]:
+        for payload in payloads:
+            self.ran.append(payload["n"])
+            yield {"n": payload["n"]} if self.here.done() or payload["n"] == "quick" else Later(self.here)
+
+
+@pytest.fixture
+def image() -> Image:
+    return Image()
+
+
+@pytest.fixture
+def aside(image: Image) -> Iterator[LocalQueue]:
+    queue = LocalQueue({"image": image}, limit=3)
+    yield queue
+    queue.close()
+
+
+@pytest.mark.parametrize("priority", [Priority.INTERACTIVE, Priority.BATCH])
+def test_a_job_that_waits_for_its_image_holds_nobody_up(aside: LocalQueue, image: Image, priority: Priority) -> None:
+    thread, answers = in_background(aside, Job("image", {"n": "slow"}), priority=priority)
+    wait_until(lambda: image.ran == ["slow"])
+    assert aside.call(Job("image", {"n": "quick"}), 5)["n"] == "quick"
+    assert thread.is_alive()
+    image.here.set_result(None)
+    thread.join(5)
+    assert answers == [{"n": "slow"}]
+    assert image.ran == ["slow", "quick", "slow"]
+
+
+def test_a_batch_job_set_aside_is_waited_for_beyond_its_time_and_a_click_is_not(
+    aside: LocalQueue, image: Image
+) -> None:
+    batch, answers = in_background(aside, Job("image", {"n": "batch"}), 0.1, Priority.BATCH)
+    click, refused = in_background(aside, Job("image", {"n": "click"}), 0.1)
+    click.join(5)
+    assert isinstance(refused[0], Expired)
+    wait_until(lambda: sorted(image.ran) == ["batch", "click"])
+    image.here.set_result(None)
+    batch.join(5)
+    assert answers == [{"n": "batch"}]
+    aside.call(Job("image", {"n": "quick"}), 5)
+    assert image.ran[2:] == ["batch", "quick"], "nobody waits for the click any more"
+
+
+def test_a_key_is_taken_while_its_job_is_aside(aside: LocalQueue, image: Image) -> None:
+    job = Job("image", {"n": "ahead"}, key="a")
+    assert aside.enqueue(job, Priority.PREPARE)
+    wait_until(lambda: image.ran == ["ahead"])
+    assert not aside.enqueue(job, Priority.PREPARE)
+    image.here.set_result(None)
+    wait_until(lambda: image.ran == ["ahead", "ahead"])
+    wait_until(lambda: aside.enqueue(job, Priority.PREPARE))
+
+
+def test_what_is_aside_when_the_queue_closes_is_told(image: Image) -> None:
+    queue = LocalQueue({"image": image})
+    thread, answers = in_background(queue, Job("image", {"n": "slow"}), 30)
+    wait_until(lambda: image.ran == ["slow"])
+    queue.close()
+    image.here.set_result(None)
+    thread.join(5)
+    assert isinstance(answers[0], Busy)
+
+
+def test_a_click_that_nobody_waits_for_takes_no_place(queue: LocalQueue, gate: Gate) -> None:
+    queue.enqueue(Job("gate", {"n": "running"}), Priority.BATCH)
+    assert gate.started.wait(5)
+    for n in range(5):
+        with pytest.raises(Expired):
+            queue.call(Job("gate", {"n": n}), 0.01)
+    assert queue.depths()["interactive"] == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -215,3 +216,51 @@ def test_a_click_is_answered_in_the_pause_of_a_batch_job(
     assert answers == [{"n": "batch"}]
     assert worker.ran() == [["batch"], [1], [2], ["batch"]]
     assert queue.call(Job("echo", {"n": 3}), 8)["n"] == 3
+
+
+@pytest.mark.parametrize("priority", [Priority.INTERACTIVE, Priority.BATCH])
+def test_a_job_that_waits_for_its_image_holds_nobody_up(
+    url: str, client: redis.Redis, tmp_path: Path, start_worker: StartWorker, priority: Priority
+) -> None:
+    worker = start_worker()
+    queue = RedisQueue(url)
+    slow, answers = in_background(queue, Job("fetch", {"n": "slow", "until": str(tmp_path / "here")}), 30, priority)
+    wait_until(lambda: worker.ran() == [["slow"]])
+    assert queue.call(Job("echo", {"n": "quick"}), 20)["n"] == "quick"
+    assert slow.is_alive()
+    (tmp_path / "here").touch()
+    slow.join(20)
+    assert answers == [{"n": "slow"}]
+    assert worker.ran() == [["slow"], ["quick"], ["slow"]]
+    wait_until(lambda: not client.keys("rq:execution:*") and not client.keys("rq:job:*"))
+
+
+@pytest.mark.slow
+def test_a_batch_job_set_aside_in_a_worker_that_dies_is_not_lost(
+    url: str, tmp_path: Path, start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    job = Job("fetch", {"n": 1, "until": str(tmp_path / "here")})
+    batch, answers = in_background(RedisQueue(url), job, 60, Priority.BATCH)
+    wait_until(lambda: worker.ran() == [[1]])
+    os.kill(pid_of(worker), signal.SIGKILL)
+    wait_until(lambda: worker.ran() == [[1], [1]])
+    (tmp_path / "here").touch()
+    batch.join(30)
+    assert answers == [{"n": 1}]
+
+
+def test_a_click_set_aside_in_a_worker_that_stops_is_handed_over(
+    url: str, tmp_path: Path, start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    click, answers = in_background(RedisQueue(url), Job("fetch", {"n": 1, "until": str(tmp_path / "here")}), 60)
+    wait_until(lambda: worker.ran() == [[1]])
+    stopping = threading.Thread(target=worker.terminate)
+    stopping.start()
+    wait_until(lambda: not worker.workers())
+    (tmp_path / "here").touch()
+    start_worker()
+    click.join(60)
+    stopping.join()
+    assert answers == [{"n": 1}]

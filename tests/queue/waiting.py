@@ -6,15 +6,14 @@ import threading
 import time
 from collections.abc import Callable
 
-from maskloop.queue.job import Job, JobError, Priority
-from maskloop.queue.redis import RedisQueue
+from maskloop.queue.job import Job, JobError, JobQueue, Priority
 from tests.queue.process import WorkerProcess
 
 StartWorker = Callable[..., WorkerProcess]
 
 
 def in_background(
-    queue: RedisQueue, job: Job, deadline: float = 10, priority: Priority = Priority.INTERACTIVE
+    queue: JobQueue, job: Job, deadline: float = 10, priority: Priority = Priority.INTERACTIVE
 ) -> tuple[threading.Thread, list[object]]:
     answers: list[object] = []
 

@@ -152,12 +152,13 @@ def preannotate(bench: Workbench, proposals: Proposals, payload: Payload) -> Res
 
     Beside it stand ``seconds`` (the stages of :data:`maskloop.metrics.STAGES`) and ``tier``, as a click's.
     The score is that of the least certain mask: what the model knows least about wants a
-    person first. Raises ImageError, ModelError, or ValueError with what is wrong.
+    person first. Raises Later while the image is on its way; ImageError,
+    ModelError, or ValueError with what is wrong.
     """
     request, timings, start = PreannotateRequest.from_json(payload), Timings(), time.perf_counter()
     version, segmenter = bench.segmenter(request.version)
     now = timings.stage("load", start)
-    image = bench.image(request.url, request.task)
+    image = bench.image_or_later(request.url, request.task)
     timings.stage("image", now)
     height, width = image.pixels.shape[:2]
     if request.size is not None and request.size != (width, height):

@@ -111,12 +111,12 @@ class Case:
 
 
 def opened(bench: Workbench, payload: Payload) -> Case:
-    """A payload with all that its answer needs but the embedding. Raises ImageError, ModelError, or ValueError."""
+    """A payload with all that its answer needs but the embedding. Raises Later, ImageError, ModelError, ValueError."""
     request, timings = PredictRequest.from_json(payload), Timings()
     start = time.perf_counter()
     version, segmenter = bench.segmenter(request.version)
     now = timings.stage("load", start)
-    image = bench.image(request.url, request.task)
+    image = bench.image_or_later(request.url, request.task, waited_for=True)
     timings.stage("image", now)
     height, width = image.pixels.shape[:2]
     if request.size is not None and request.size != (width, height):

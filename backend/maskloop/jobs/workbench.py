@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from maskloop.jobs.fetching import Fetching
 from maskloop.labelstudio.images import ImageStore, LoadedImage
 from maskloop.learn.versions import VersionError, Versions
 from maskloop.segment.card import ModelError, check_files, read_card
@@ -54,6 +55,7 @@ class Workbench:
         self.catalog = catalog
         self.versions = versions
         self.images = images
+        self._fetching = Fetching(images)
         self.embeddings = embeddings
         self.model = model
         self._device = device
@@ -128,6 +130,10 @@ class Workbench:
     def image(self, url: str, task: int | None) -> LoadedImage:
         """The task's image, upright. Raises ImageError."""
         return self.images.load(url, task)
+
+    def image_or_later(self, url: str, task: int | None, waited_for: bool = False) -> LoadedImage:
+        """Likewise, for a job of a queue: it may have to come back. Raises Later, ImageError."""
+        return self._fetching.image(url, task, waited_for)
 
     def embedding(self, image: LoadedImage, segmenter: Segmenter, timings: Timings) -> Embedding:
         """The image's embedding from the nearest cache, encoding only as a last resort."""

@@ -17,10 +17,12 @@ from urllib.parse import SplitResult, urljoin
 from maskloop.labelstudio.addresses import AddressError, addresses_of
 from maskloop.labelstudio.pinned import Answer, Asked, ask
 from maskloop.labelstudio.tokens import Token, TokenError
-from maskloop.labelstudio.urls import PORTS, ImageError, is_file, origin, port_of, shown, split
+from maskloop.labelstudio.urls import PORTS, ImageAway, ImageError, is_file, origin, port_of, shown, split
 
 HOPS = 5
 REDIRECTS = (301, 302, 303, 307, 308)
+SILENT_SECONDS = 15.0
+"""A host that took no connection is not tried again for this long: each try costs seconds."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Fetcher:
         except ImageError as error:
             raise ImageError(f"LABEL_STUDIO_URL: {error} Write it like http://localhost:8080.") from None
         self._token = Token(options.api_key, self._exchange)
+        self._silent: dict[tuple[str, int], float] = {}
 
     def get(self, url: str) -> bytes:
         """The body behind an http(s) URL. Raises ImageError."""
@@ -79,7 +82,8 @@ class Fetcher:
                 if answer.status == 200:
                     return b"".join(answer.pieces)
                 if answer.status != 401 or attempt == 2 or not headers or not self._token.personal:
-                    raise ImageError(self._refused(parts, answer.status, bool(headers)))
+                    kind = ImageAway if answer.status == 429 or answer.status >= 500 else ImageError
+                    raise kind(self._refused(parts, answer.status, bool(headers)))
             headers = self._headers(parts, headers["Authorization"])
         raise AssertionError("unreachable")
 
@@ -115,15 +119,27 @@ class Fetcher:
             addresses = addresses_of(host, port, private=private, known=known)
         except AddressError as error:
             raise ImageError(f"{name}: {error}") from None
+        self._known_silent(host, port, name)
         try:
             with ask(parts, addresses, asked, deadline, self.options.max_bytes) as answer:
                 yield answer
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            # A refused connection is one of them to urllib3, but costs nothing.
+            refused = isinstance(error, urllib3.exceptions.NewConnectionError)
+            if isinstance(error, urllib3.exceptions.ConnectTimeoutError) and not refused:
+                self._silent[host, port] = time.monotonic() + SILENT_SECONDS
             if time.monotonic() >= deadline:
-                raise ImageError(
+                raise ImageAway(
                     f"{name} took longer than {self.options.timeout_seconds:g} s (MASKLOOP_FETCH_TIMEOUT_SECONDS)."
                 ) from None
-            raise ImageError(f"{name} could not be fetched: {self._why(parts, error)}") from None
+            raise ImageAway(f"{name} could not be fetched: {self._why(parts, error)}") from None
+
+    def _known_silent(self, host: str, port: int, name: str) -> None:
+        """Raise at once for a host that took no connection a moment ago."""
+        left = self._silent.get((host, port), 0.0) - time.monotonic()
+        if left > 0:
+            raise ImageAway(f"{name}: {host} took no connection a moment ago; it is asked again in {left:.0f} s.")
+        self._silent.pop((host, port), None)
 
     def _allowed(self, parts: SplitResult) -> bool:
         host = parts.hostname or ""

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
@@ -55,31 +55,39 @@ class ImageStore:
         Raises:
             ImageError: with the reason and the setting to change.
         """
-        with self._alone(url):
-            image = self._recent(url)
+        name = _name(url, task_id)
+        with self._alone(name):
+            image = self.at_hand(url, task_id)
             if image is None:
-                image = self._load(url, task_id)
-                self._keep(url, image)
+                data = self._fetcher.get(self._address(url, task_id))
+                image = self._decode(data, url)
+                if self._disk:
+                    self._disk.put(name, data)
+                self._keep(name, image)
             return image
 
-    def _load(self, url: str, task_id: int | None) -> LoadedImage:
+    def at_hand(self, url: str, task_id: int | None = None) -> LoadedImage | None:
+        """The image if no other machine has to be asked for it, else None. Raises ImageError."""
+        name = _name(url, task_id)
+        image = self._recent(name)
+        if image is None:
+            image = self._here(url, name)
+            if image is not None:
+                self._keep(name, image)
+        return image
+
+    def _here(self, url: str, name: str) -> LoadedImage | None:
         if url.startswith("data:"):
             return self._decode(_inline(url, self.options.max_bytes), url)
         local = self._local(url)
         if local is not None:
             return self._decode(local, url)
-        cached = self._disk.get(url) if self._disk else None
+        cached = self._disk.get(name) if self._disk else None
         if cached is not None:
-            try:
+            # A file that rots on disk is fetched again.
+            with suppress(ImageError):
                 return self._decode(cached, url)
-            except ImageError:
-                # A file that rots on disk is fetched again.
-                pass
-        data = self._fetcher.get(self._address(url, task_id))
-        image = self._decode(data, url)
-        if self._disk:
-            self._disk.put(url, data)
-        return image
+        return None
 
     def _decode(self, data: bytes, url: str) -> LoadedImage:
         try:
@@ -91,8 +99,7 @@ class ImageStore:
 
     def _address(self, url: str, task_id: int | None) -> str:
         """Where to ask for what the task names."""
-        named = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", url)
-        scheme = named[1].lower() if named else ""
+        scheme = _scheme(url)
         if scheme in ("http", "https"):
             return url
         if scheme in STORAGE_SCHEMES:
@@ -132,41 +139,51 @@ class ImageStore:
             return read_local(root, url, self.options.max_bytes)
         return None
 
-    def _recent(self, url: str) -> LoadedImage | None:
+    def _recent(self, name: str) -> LoadedImage | None:
         with self._lock:
-            until, image = self._ram.get(url, (0.0, None))
+            until, image = self._ram.get(name, (0.0, None))
             if image is None or until <= time.monotonic():
                 return None
-            self._ram.move_to_end(url)
+            self._ram.move_to_end(name)
             return image
 
-    def _keep(self, url: str, image: LoadedImage) -> None:
+    def _keep(self, name: str, image: LoadedImage) -> None:
         with self._lock:
-            self._ram[url] = (time.monotonic() + FRESH_SECONDS, image)
-            total = sum(_weight(url, image) for url, (_, image) in self._ram.items())
+            self._ram[name] = (time.monotonic() + FRESH_SECONDS, image)
+            total = sum(_weight(name, image) for name, (_, image) in self._ram.items())
             while self._ram and total > self.options.ram_bytes:
                 oldest, (_, image) = self._ram.popitem(last=False)
                 total -= _weight(oldest, image)
 
     @contextmanager
-    def _alone(self, url: str) -> Iterator[None]:
-        """One at a time for one URL: the second finds what the first has fetched."""
+    def _alone(self, name: str) -> Iterator[None]:
+        """One at a time for one name: the second finds what the first has fetched."""
         with self._lock:
-            lock, users = self._loading.get(url, (threading.Lock(), 0))
-            self._loading[url] = (lock, users + 1)
+            lock, users = self._loading.get(name, (threading.Lock(), 0))
+            self._loading[name] = (lock, users + 1)
         try:
             with lock:
                 yield
         finally:
             with self._lock:
-                lock, users = self._loading.pop(url)
+                lock, users = self._loading.pop(name)
                 if users > 1:
-                    self._loading[url] = (lock, users - 1)
+                    self._loading[name] = (lock, users - 1)
 
 
-def _weight(url: str, image: LoadedImage) -> int:
+def _name(url: str, task_id: int | None) -> str:
+    """What an image is kept under. Two projects may have two buckets of one name, so those URLs are a task's own."""
+    return f"{url} of task {task_id}" if _scheme(url) in STORAGE_SCHEMES else url
+
+
+def _scheme(url: str) -> str:
+    named = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", url)
+    return named[1].lower() if named else ""
+
+
+def _weight(name: str, image: LoadedImage) -> int:
     """Bytes that keeping an image takes; a ``data:`` URL may be larger than what it holds."""
-    return image.pixels.nbytes + len(url)
+    return image.pixels.nbytes + len(name)
 
 
 def _inline(url: str, max_bytes: int) -> bytes:

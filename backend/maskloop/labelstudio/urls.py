@@ -13,6 +13,10 @@ class ImageError(Exception):
     """A task's image could not be had; the message says why and which setting to change."""
 
 
+class ImageAway(ImageError):
+    """Whoever has the image did not answer, or is in trouble itself: it may work later."""
+
+
 def split(url: str) -> SplitResult:
     """The parts of an http(s) URL that means the same to everybody who reads it. Raises ImageError."""
     if re.search(r"[\x00-\x1f\x7f\\]", url):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -11,7 +12,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 
 from maskloop.queue.job import Busy, Expired, Handlers, Job, JobError, Priority, Result, Superseded
-from maskloop.queue.pauses import serve_pauses
+from maskloop.queue.pauses import Later, serve_pauses
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,7 @@ LANES = (Priority.INTERACTIVE, Priority.PREPARE, Priority.BATCH)
 @dataclass(eq=False)
 class _Waiting:
     job: Job
+    priority: Priority
     future: Future[Result] = field(default_factory=Future)
     expires: float | None = None
     since: float = field(default_factory=time.monotonic)
@@ -30,6 +32,7 @@ class LocalQueue:
     """A :class:`~maskloop.queue.job.JobQueue` without Redis.
 
     One thread runs one job at a time, so a click waits for at most the job that is running, or for its next pause.
+    A job that has to wait for something itself is set aside meanwhile.
     ``limit`` bounds each lane: clicks beyond it are refused, other jobs are dropped. ``first`` is a job to begin with:
     until it or any other has succeeded, the queue is not ready.
     """
@@ -44,12 +47,12 @@ class LocalQueue:
         self._first = first
         self._why_not = "the model is being loaded" if first else None
         if first:
-            self._lanes[Priority.INTERACTIVE].append(_Waiting(first))
+            self._lanes[Priority.INTERACTIVE].append(_Waiting(first, Priority.INTERACTIVE))
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
 
     def call(self, job: Job, deadline: float, priority: Priority = Priority.INTERACTIVE) -> Result:
-        waiting = _Waiting(job, expires=time.monotonic() + deadline)
+        waiting = _Waiting(job, priority, expires=time.monotonic() + deadline)
         with self._wake:
             self._admit(job)
             self._drop_superseded_by(job)
@@ -61,7 +64,10 @@ class LocalQueue:
         try:
             return waiting.future.result(timeout=deadline)
         except FutureTimeoutError:
-            if not waiting.future.cancel() and priority is Priority.BATCH:
+            if waiting.future.cancel():
+                with self._wake, contextlib.suppress(ValueError):  # it takes nobody's place any more
+                    self._lanes[priority].remove(waiting)
+            elif priority is Priority.BATCH:
                 return waiting.future.result()
             raise Expired(f"no answer within {deadline:g} s: the model is busy or too slow for this machine") from None
 
@@ -73,7 +79,7 @@ class LocalQueue:
                 return False
             if job.key is not None:
                 self._keys.add(job.key)
-            lane.append(_Waiting(job))
+            lane.append(_Waiting(job, priority))
             self._wake.notify()
             return True
 
@@ -134,18 +140,35 @@ class LocalQueue:
     def _work(self, waiting: _Waiting) -> None:
         job = waiting.job
         expired = waiting.expires is not None and time.monotonic() > waiting.expires
-        if not expired and waiting.future.set_running_or_notify_cancel():
-            self._finish(waiting)
+        begun = waiting.future.running()  # before it was set aside
+        if expired and begun and waiting.priority is Priority.BATCH:
+            expired = False  # it is waited for
+        if not expired and (begun or waiting.future.set_running_or_notify_cancel()):
+            later = self._finish(waiting)
+            if later is not None:
+                later.ready.add_done_callback(lambda _: self._resume(waiting))
+                return
         if job.key is not None:
             with self._wake:
                 self._keys.discard(job.key)
 
-    def _finish(self, waiting: _Waiting) -> None:
+    def _resume(self, waiting: _Waiting) -> None:
+        with self._wake:
+            if self._closing:
+                waiting.future.set_exception(Busy("the server is shutting down", retry_after=5))
+                return
+            self._lanes[waiting.priority].appendleft(waiting)
+            self._wake.notify()
+
+    def _finish(self, waiting: _Waiting) -> Later | None:
+        """Run a job; why it has to be run again later, None when it has its outcome."""
         job = waiting.job
         try:
             (outcome,) = self._handlers[job.name]([job.payload])
         except Exception as error:  # one bad job must not end the thread that serves everybody
             outcome = error
+        if isinstance(outcome, Later):
+            return outcome
         if isinstance(outcome, Exception):
             if not isinstance(outcome, JobError):
                 log.error("job %s failed", job.name, exc_info=outcome)
@@ -158,3 +181,4 @@ class LocalQueue:
         else:
             self._why_not = None
             waiting.future.set_result(outcome)
+        return None

@@ -1,11 +1,24 @@
-"""Where a long job lets the clicks that wait go first, in the middle of its work."""
+"""Where a job lets others go first: the clicks that wait, or everybody while it waits for something itself."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextvars import ContextVar
+from typing import Any
 
 _answer_clicks: ContextVar[Callable[[], None] | None] = ContextVar("answer_clicks", default=None)
+
+
+class Later(Exception):
+    """In the place of a job's outcome: it waits for ``ready``, say for an image on its way.
+
+    The queue goes on with other jobs and runs this one again, from its start, when ``ready`` is done.
+    """
+
+    def __init__(self, ready: Future[Any]) -> None:
+        super().__init__("the job waits for something")
+        self.ready = ready
 
 
 def let_clicks_pass() -> None:

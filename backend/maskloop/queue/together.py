@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 
 from maskloop.queue.job import Handler, JobError, Payload, Result
+from maskloop.queue.pauses import Later
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def _run(handler: Handler, payloads: Sequence[Payload]) -> Iterator[Result | Exc
         if isinstance(outcome, Exception):
             if _device_error(outcome):
                 raise DeviceLost(str(outcome)) from outcome
-            if not isinstance(outcome, JobError) and not _out_of_memory(outcome):
+            if not isinstance(outcome, JobError | Later) and not _out_of_memory(outcome):
                 log.error("a job failed", exc_info=outcome)
         yield outcome
 

@@ -18,9 +18,10 @@ from rq.utils import now
 from rq.worker import WorkerStatus
 
 from maskloop.queue import wire
+from maskloop.queue.aside import Aside
 from maskloop.queue.heartbeat import Alive, Stamp
 from maskloop.queue.job import Handlers, JobError, Priority, Result
-from maskloop.queue.pauses import serve_pauses
+from maskloop.queue.pauses import Later, serve_pauses
 from maskloop.queue.sweeper import SWEEP_SECONDS, relieve, sweep
 from maskloop.queue.together import DeviceLost, run_together
 from maskloop.queue.wire import UNREACHABLE
@@ -55,10 +56,10 @@ def keep_working(make: Callable[[], GpuWorker]) -> None:
 class GpuWorker(SimpleWorker):  # type: ignore[misc]
     """One process, one model, one job (or one drained batch of clicks) at a time.
 
-    ``handlers`` is the allow-list: a job of any other name is answered with an error and no
-    code named by Redis is ever imported. Construct it when the model is warm, then :meth:`run`.
-    ``about`` is what its heartbeat tells (the versions loaded), ``free`` empties the device's
-    cache, ``drain`` is the most clicks taken at once, ``stamp`` is watched from outside.
+    ``handlers`` is the allow-list: a job of any other name is answered with an error and no code named by Redis is
+    ever imported. Construct it when the model is warm, then :meth:`run`.
+    ``about`` is what its heartbeat tells (the versions loaded), ``free`` empties the device's cache, ``drain`` is the
+    most clicks taken at once, ``stamp`` is watched from outside.
     """
 
     execution: Any
@@ -88,6 +89,7 @@ class GpuWorker(SimpleWorker):  # type: ignore[misc]
             log_job_description=False,
         )
         self.log_result_lifespan = False
+        self._aside = Aside(self.connection)
 
     @property
     def dequeue_timeout(self) -> int:
@@ -109,6 +111,7 @@ class GpuWorker(SimpleWorker):  # type: ignore[misc]
             self.work(logging_level="WARNING")
         finally:
             self._alive.forget()
+            self._aside.hand_over()
 
     def subscribe(self) -> None:
         """No ear for RQ's remote commands: a worker is stopped by its supervisor, not through Redis."""
@@ -138,9 +141,7 @@ class GpuWorker(SimpleWorker):  # type: ignore[misc]
                     self._ordered_queues,
                     timeout,
                     connection=self.connection,
-                    job_class=self.job_class,
                     serializer=self.serializer,
-                    death_penalty_class=self.death_penalty_class,
                 )
                 return found
             except DequeueTimeout:
@@ -155,7 +156,7 @@ class GpuWorker(SimpleWorker):  # type: ignore[misc]
     def execute_job(self, job: RqJob, queue: Queue) -> None:
         """Run a job, together with the clicks of the same name that wait already; also in the pause of another.
 
-        Each is answered as soon as its handler has its outcome. The stamp is that of the last progress.
+        Each is answered as soon as its handler has its outcome, or set aside. The stamp is that of the last progress.
         """
         name = wire.job_name(job)
         if name not in self._handlers:
@@ -167,18 +168,24 @@ class GpuWorker(SimpleWorker):  # type: ignore[misc]
         self._stamp.value = time.monotonic()
         try:
             taken = [(job, queue), *self._waiting_like(name, queue)]
-            jobs = [job for job, _ in taken]
-            executions = [self._begin(job) for job in jobs]
-            unanswered = dict(enumerate(jobs))
+            executions = [self._begin(job) for job, _ in taken]
+            unanswered = {n: job for n, (job, _) in enumerate(taken)}
+            later: dict[int, Later] = {}
             try:
-                for n, outcome in run_together(self._handlers[name], [job.args[0] for job in jobs], self._free):
-                    self._reply([unanswered.pop(n)], [outcome])
+                for n, outcome in run_together(self._handlers[name], [job.args[0] for job, _ in taken], self._free):
+                    if isinstance(outcome, Later):
+                        later[n] = outcome
+                    else:
+                        self._reply([unanswered.pop(n)], [outcome])
                     self._stamp.value = time.monotonic()
             except DeviceLost as error:
                 self._give_up(list(unanswered.values()), queue, error)
-            for (job, lane), execution in zip(taken, executions, strict=True):
-                job.ended_at = now()
-                self.handle_job_success(job, lane, lane.started_job_registry, execution)
+            for n, ((job, lane), execution) in enumerate(zip(taken, executions, strict=True)):
+                if n in later:
+                    self._aside.put(job, lane, execution, later[n])
+                else:
+                    job.ended_at = now()
+                    self.handle_job_success(job, lane, lane.started_job_registry, execution)
             self.set_state(WorkerStatus.BUSY if interrupted else WorkerStatus.IDLE)
         finally:
             self.execution = interrupted
@@ -207,8 +214,7 @@ class GpuWorker(SimpleWorker):  # type: ignore[misc]
 
     @property
     def _click_lanes(self) -> list[Queue]:
-        lanes: list[Queue] = self.queues[:2]
-        return lanes
+        return list(self.queues[:2])
 
     def _waiting_click(self, name: str | None = None) -> tuple[RqJob, Queue] | None:
         """The next click, if one waits; only one of that ``name`` if it is given."""
