@@ -19,7 +19,7 @@ from maskloop.jobs.preannotate import plan
 from maskloop.labelstudio.client import LabelStudioClient
 from maskloop.labelstudio.requests import PredictRequest
 from maskloop.ledger import Ledger
-from maskloop.queue.job import JobError
+from maskloop.queue.job import Away, JobError
 from maskloop.queue.local import LocalQueue
 from tests.jobs.shelf import Shelf
 from tests.jobs.test_preannotate import asked, box, prediction
@@ -37,6 +37,8 @@ class Work:
         self.stop_after: int | None = None
         self.bad: set[int] = set()
         self.unlucky: set[int] = set()
+        self.away: set[int] = set()
+        self.always_away: set[int] = set()
         self.about: dict[str, Any] = {}
 
     def __call__(self, payloads: Sequence[dict[str, Any]]) -> list[dict[str, Any] | Exception]:
@@ -49,6 +51,9 @@ class Work:
         if task in self.bad or task in self.unlucky:
             self.unlucky.discard(task)
             return [JobError("the image is not reachable")]
+        if task in self.away | self.always_away:
+            self.away.discard(task)
+            return [Away("the host took no connection")]
         answer = {"model_version": payload["version"], "score": 0.9, "result": [{"id": f"mask of {task}"}]}
         return [{**answer, **self.about}]
 
@@ -121,6 +126,30 @@ def test_a_task_that_fails_costs_its_own_entry_only(start: Start, work: Work, le
     assert work.ran.count(2) == 3
     (progress,) = ledger.batches()
     assert (progress.done, progress.failed) == (2, 1)
+
+
+def test_a_task_whose_image_does_not_answer_is_done_later_and_not_waited_for(
+    start: Start, work: Work, ledger: Ledger, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "AWAY_SECONDS", 1.0)
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.1)
+    work.away = {2}
+    assert masks(start(client=shelf.client).answer(request(1, 2), "v1")) == ["mask of 1", None]
+    assert work.ran.count(2) == 1
+    wait_for(lambda: shelf.pushed == [2])
+    assert work.ran.count(2) == 2
+
+
+def test_a_task_whose_image_never_answers_fails_the_third_time(
+    start: Start, work: Work, ledger: Ledger, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "AWAY_SECONDS", 0.01)
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.1)
+    work.always_away = {1}
+    assert masks(start(client=shelf.client).answer(request(1), "v1")) == [None]
+    wait_for(lambda: ledger.batches()[0].failed == 1)
+    assert work.ran == [1, 1, 1]
+    assert not shelf.pushed
 
 
 def test_the_answer_comes_at_the_deadline_with_what_is_done(start: Start, work: Work, ledger: Ledger) -> None:

@@ -16,7 +16,7 @@ from maskloop.jobs.fetching import Fetching
 from maskloop.jobs.handlers import build_workbench, handlers
 from maskloop.jobs.predict import PredictAnswer, PredictRequest
 from maskloop.labelstudio.images import FetchOptions, ImageError, ImageStore
-from maskloop.queue.job import Job, JobError, Priority
+from maskloop.queue.job import Away, Job, JobError, Priority
 from maskloop.queue.local import LocalQueue
 from maskloop.queue.pauses import Later, serve_pauses
 from maskloop.segment.prompt import Point, Prompt
@@ -96,6 +96,9 @@ def test_an_image_that_fails_fails_its_own_job(host: Host, queue: LocalQueue) ->
         queue.call(click(f"{host.url}/missing.png"), 10)
     with pytest.raises(JobError, match="404"):
         queue.call(Job("prepare", {"url": f"{host.url}/missing.png", "task": 1, "version": VERSION}), 10)
+    host.server.routes["/busy.png"] = reply(b"", 503)
+    with pytest.raises(Away, match="503"):
+        queue.call(click(f"{host.url}/busy.png"), 10)
     assert queue.call(click(host.quick("a")), 10)
 
 

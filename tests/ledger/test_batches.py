@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import time
 
+from sqlalchemy import text
+
 from maskloop.ledger import Ledger
 
 
@@ -112,3 +114,59 @@ def test_an_old_batch_is_known_behind_many_newer_ones(ledger: Ledger) -> None:
     assert progress is not None
     assert (progress.done, progress.running) == (1, 1)
     assert [p.batch for p in ledger.batches(open_only=True, limit=2)] == [old]
+
+
+def test_a_task_that_is_tried_again_later_waits_until_then(ledger: Ledger) -> None:
+    ledger.create_batch(1, "v1", items(1, 2))
+    first = ledger.claim_item("a")
+    assert first is not None
+    assert ledger.fail_item(first.id, "a", "the host is away", retry=True, after=60)
+    assert [item.task for item in ledger.claim_items("a", 10, lease_seconds=600)] == [2]
+    with ledger.engine.begin() as connection:
+        connection.execute(text("UPDATE batch_item SET lease_until = lease_until - 60"))
+    assert [item.task for item in ledger.claim_items("a", 10)] == [1]
+
+
+def test_old_batches_are_forgotten_and_still_counted(ledger: Ledger) -> None:
+    old = ledger.create_batch(1, "v1", items(1, 2, 3))
+    done, failed, _ = ledger.claim_items("a", 3)
+    ledger.finish_item(done.id, "a")
+    ledger.fail_item(failed.id, "a", "no such image")
+    before = ledger.tasks_by_state()
+    ledger.forget_batches(before=time.time() - 60)
+    assert ledger.progress(old).total == 3  # type: ignore[union-attr]
+    for _ in range(2):
+        ledger.forget_batches(before=time.time() + 60)
+        assert ledger.tasks_by_state() == before == {"waiting": 0, "running": 1, "done": 1, "failed": 1}
+    assert ledger.progress(old).total == 1, "what is under way stays"  # type: ignore[union-attr]
+    ledger.finish_items([3], "a")
+    ledger.forget_batches(before=time.time() + 60)
+    assert ledger.progress(old) is None
+    assert ledger.tasks_by_state() == {"waiting": 0, "running": 0, "done": 2, "failed": 1}
+
+
+def test_what_has_ended_keeps_no_payload(ledger: Ledger) -> None:
+    """With its regions a task's payload may be large, and nobody reads it again."""
+    ledger.create_batch(1, "v1", items(1, 2, 3, 4))
+    done, failed, again, _ = ledger.claim_items("a", 4)
+    ledger.finish_item(done.id, "a")
+    ledger.fail_item(failed.id, "a", "no such image")
+    ledger.fail_item(again.id, "a", "busy", retry=True)
+    with ledger.engine.connect() as connection:
+        kept = connection.execute(text("SELECT task FROM batch_item WHERE payload <> '' ORDER BY task")).scalars()
+        assert list(kept) == [3, 4]
+
+
+def test_ids_of_64_bits(ledger: Ledger) -> None:
+    huge = 2**63 - 1
+    ledger.create_batch(huge, "v1", items(huge))
+    item = ledger.claim_item("a")
+    assert item is not None
+    assert (item.project, item.task) == (huge, huge)
+
+
+def test_a_queue_of_thousands_of_tasks_asked_for_twice(ledger: Ledger) -> None:
+    ledger.create_batch(1, "v1", items(*range(3000)))
+    ledger.finish_items([item.id for item in ledger.claim_items("a", 2500)], "a")
+    again = ledger.create_batch(1, "v1", items(*range(3000)))
+    assert ledger.progress(again).waiting == 2500  # type: ignore[union-attr]

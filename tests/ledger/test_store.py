@@ -102,6 +102,7 @@ def test_a_ledger_of_before_keeps_what_it_knows(url: str) -> None:
     ledger.record_submission(Submission(1, 1, 1, "2026-11-23T10:00:00Z", "a.png"))
     with ledger.engine.connect() as connection, connection.begin():
         connection.execute(text("ALTER TABLE submission DROP COLUMN changed_at"))
+        connection.execute(text("DROP TABLE tally"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0002'"))
     ledger.close()
     ledger = Ledger(url)

@@ -23,7 +23,7 @@ from rq.job import Job as RqJob
 from rq.serializers import JSONSerializer
 
 from maskloop.queue import wire
-from maskloop.queue.job import Job, JobError, Payload, Priority, Result
+from maskloop.queue.job import Away, Job, JobError, Payload, Priority, Result, Superseded
 from maskloop.queue.pauses import let_clicks_pass, serve_pauses
 from maskloop.queue.redis import RedisQueue
 from maskloop.queue.worker import GpuWorker
@@ -176,3 +176,10 @@ def test_the_stamp_moves_with_every_pause_and_every_click_in_it(url: str) -> Non
     assert len(set(stamps)) == 4
     assert stamps == sorted(stamps)
     assert worker._stamp.value == 0.0
+
+
+@pytest.mark.parametrize("error", [JobError("what"), Away("what"), Superseded("what")])
+def test_errors_arrive_as_what_they_are(error: JobError) -> None:
+    with pytest.raises(JobError, match="what") as arrived:
+        wire.unpack_outcome(wire.pack_outcome(error))
+    assert type(arrived.value) is type(error)

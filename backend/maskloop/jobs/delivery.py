@@ -13,13 +13,15 @@ from maskloop.jobs.asking import Asking
 from maskloop.jobs.unconfirmed import Unconfirmed
 from maskloop.labelstudio.client import LabelStudioClient, LabelStudioError, Missing, Refused, Unreachable
 from maskloop.ledger import BatchItem, Ledger
-from maskloop.queue.job import Busy, Expired, Job, JobError, JobQueue, Priority, Result
+from maskloop.queue.job import Away, Busy, Expired, Job, JobError, JobQueue, Priority, Result
 
 log = logging.getLogger(__name__)
 
 CALL_SECONDS = 120.0
 PAUSE_SECONDS = 2.0
 ATTEMPTS = 3
+AWAY_SECONDS = 10.0
+"""Until a task whose image did not answer is tried again; six times as long before the last time."""
 TOO_LATE = (
     "not done in time for the answer, and without LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY it cannot be pushed; "
     "retrieve predictions again"
@@ -82,6 +84,12 @@ class Delivery:
             self._fail(item, str(error), "refused")
         except Unreachable as error:
             self._later(item, str(error))
+        except Away as error:
+            if item.attempt < ATTEMPTS:
+                self._count(item)  # whoever asked is not kept waiting for that
+                self._again(item, str(error), AWAY_SECONDS * 6 ** (item.attempt - 1))
+            else:
+                self._fail(item, str(error), "failed")
         except (LabelStudioError, JobError) as error:
             if item.attempt < ATTEMPTS:
                 self._again(item, str(error))
@@ -103,9 +111,9 @@ class Delivery:
         self._again(item, why)
         self._over.wait(PAUSE_SECONDS)
 
-    def _again(self, item: BatchItem, why: str) -> None:
+    def _again(self, item: BatchItem, why: str, after: float = 0.0) -> None:
         log.info("task %d is done later: %s", item.task, why)
-        self._ledger.fail_item(item.id, self._owner, why, retry=True)
+        self._ledger.fail_item(item.id, self._owner, why, retry=True, after=after)
 
     def _fail(self, item: BatchItem, why: str, cause: str) -> None:
         log.warning("task %d: %s", item.task, why)
@@ -114,7 +122,7 @@ class Delivery:
         self._count(item)
 
     def _count(self, item: BatchItem) -> None:
-        """Nothing more is to come for this task."""
+        """Nothing is to come for this task, or not soon."""
         asking = self._asking_for(item)
         if asking:
             asking.take(item, None)

@@ -11,9 +11,9 @@ from maskloop.jobs.proposals import Proposals
 from maskloop.jobs.together import predict_together
 from maskloop.jobs.workbench import Workbench
 from maskloop.labelstudio.fetch import FetchOptions
-from maskloop.labelstudio.images import ImageError, ImageStore
+from maskloop.labelstudio.images import ImageAway, ImageError, ImageStore
 from maskloop.learn.versions import Versions
-from maskloop.queue.job import Handler, JobError, Payload, Result
+from maskloop.queue.job import Away, Handler, JobError, Payload, Result
 from maskloop.segment.card import ModelError
 from maskloop.segment.catalog import Catalog
 from maskloop.segment.embeddings import EmbeddingCache, SharedStore
@@ -56,7 +56,10 @@ def one_by_one(job: Callable[[Payload], Result]) -> Handler:
 def told(outcomes: Iterable[Result | Exception]) -> Iterator[Result | Exception]:
     """The outcomes, as JobErrors where they say what is wrong to the person who asked."""
     for outcome in outcomes:
-        yield JobError(str(outcome)) if isinstance(outcome, FOR_THE_CALLER) else outcome
+        if isinstance(outcome, FOR_THE_CALLER):
+            yield Away(str(outcome)) if isinstance(outcome, ImageAway) else JobError(str(outcome))
+        else:
+            yield outcome
 
 
 def _warm_up(bench: Workbench, _: Payload) -> Result:

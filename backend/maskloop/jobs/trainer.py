@@ -29,6 +29,9 @@ FORGET_EVERY = 3600.0
 PREDICTIONS_KEPT = 90 * 86_400.0
 """Seconds for which an answered mask is remembered: until it was submitted, and what it took has been measured."""
 
+BATCHES_KEPT = 30 * 86_400.0
+"""Seconds for which it is told how a batch went."""
+
 LONGEST_PAUSE = 8
 """How often the cooldown doubles at most."""
 
@@ -66,6 +69,7 @@ class Trainer:
         now = time.time()
         if now - self._forgot > FORGET_EVERY:
             self._ledger.forget_predictions(before=now - PREDICTIONS_KEPT)
+            self._ledger.forget_batches(before=now - BATCHES_KEPT)
             self._forgot = now
         if self._reconciler is not None:
             self._reconciler.look(self._settings.poll_seconds)

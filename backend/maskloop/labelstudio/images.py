@@ -17,10 +17,10 @@ from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 from maskloop.labelstudio.fetch import Fetcher, FetchOptions
 from maskloop.labelstudio.files import FRESH_SECONDS, DiskCache, read_local
 from maskloop.labelstudio.pixels import upright
-from maskloop.labelstudio.urls import ImageError, is_file, shown
+from maskloop.labelstudio.urls import ImageAway, ImageError, is_file, shown
 from maskloop.segment.prompt import Image
 
-__all__ = ["FetchOptions", "ImageError", "ImageStore", "LoadedImage"]
+__all__ = ["FetchOptions", "ImageAway", "ImageError", "ImageStore", "LoadedImage"]
 
 STORAGE_SCHEMES = ("s3", "gs", "azure-blob", "azure-spi")
 

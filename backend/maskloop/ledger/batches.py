@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, delete, func, or_, select, union_all, update
 from sqlalchemy.orm import Session
 
 from maskloop.ledger.facts import BatchItem, BatchProgress
-from maskloop.ledger.store import Store
-from maskloop.ledger.tables import BatchItemRow, BatchRow
+from maskloop.ledger.store import Store, insert
+from maskloop.ledger.tables import BatchItemRow, BatchRow, TallyRow
 
 CLAIMED = ("running", "answered")
 """States of an item that somebody holds: it is being done, or went into an answer that is not seen stored yet."""
@@ -31,19 +33,29 @@ class Batches(Store):
         batch, wanted = uuid.uuid4().hex[:12], {(task, prompt): payload for task, prompt, payload in items}
 
         def work(session: Session) -> str:
-            query = select(BatchItemRow).filter_by(project=project, version=version).with_for_update()
-            known = [row for row in session.scalars(query) if (row.task, row.prompt) in wanted]
-            under_way = {(row.task, row.prompt) for row in known if row.state in OPEN}
-            for row in known:
-                if row.state not in OPEN:
-                    row.prompt = f"{row.prompt} in {row.batch}"  # it steps aside, but is still its batch's
-            session.flush()
-            new = [(*key, payload) for key, payload in wanted.items() if key not in under_way]
+            known = [row for row in _rows(session, project, version, {t for t, _ in wanted}) if row[1:3] in wanted]
+            ended = [id for id, _, _, state in known if state not in OPEN]
+            # These step aside, but are still their batch's.
+            aside = {"prompt": BatchItemRow.prompt.concat(" in ").concat(BatchItemRow.batch)}
+            for some in _by_hundreds(ended):
+                session.execute(update(BatchItemRow).where(BatchItemRow.id.in_(some)).values(aside))
+            under_way = {(task, prompt) for _, task, prompt, state in known if state in OPEN}
+            common = {
+                "batch": batch,
+                "project": project,
+                "version": version,
+                "state": "waiting",
+                "attempt": 0,
+                "error": "",
+            }
+            new = [
+                {**common, "task": key[0], "prompt": key[1], "payload": payload}
+                for key, payload in wanted.items()
+                if key not in under_way
+            ]
             if new:
                 session.add(BatchRow(id=batch, project=project, version=version, created_at=time.time()))
-            for task, prompt, payload in new:
-                common = {"project": project, "version": version, "task": task, "prompt": prompt, "payload": payload}
-                session.add(BatchItemRow(batch=batch, state="waiting", attempt=0, error="", **common))
+                session.execute(insert(session, BatchItemRow), new)
             return batch
 
         return self._write(work)
@@ -78,14 +90,31 @@ class Batches(Store):
 
     def finish_item(self, item: int, owner: str) -> bool:
         """An item is done; False if another worker took it meanwhile (then that one's answer counts)."""
-        return self._close_item(item, owner, state="done", error="")
+        return bool(self.finish_items([item], owner))
 
-    def fail_item(self, item: int, owner: str, error: str, retry: bool = False) -> bool:
-        """An item failed, for good or (``retry``) to be taken again."""
-        return self._close_item(item, owner, state="waiting" if retry else "failed", error=error)
+    def fail_item(self, item: int, owner: str, error: str, retry: bool = False, after: float = 0.0) -> bool:
+        """An item failed, for good or (``retry``) to be taken again, at the earliest ``after`` so many seconds."""
+        if retry:
+            values = {"state": "waiting", "lease_until": time.time() + after if after else None}
+        else:
+            values = {"state": "failed", "payload": "", "lease_until": None}
+        return bool(self._change([item], owner, error=error, owner=None, **values))
 
-    def _close_item(self, item: int, owner: str, state: str, error: str) -> bool:
-        return bool(self._change([item], owner, state=state, error=error, owner=None, lease_until=None))
+    def forget_batches(self, before: float) -> None:
+        """Forget the batches made before a time (epoch seconds), but not what is still to be done, nor the sums."""
+        old = select(BatchRow.id).where(BatchRow.created_at < before)
+        ended = delete(BatchItemRow).where(BatchItemRow.batch.in_(old), BatchItemRow.state.not_in(OPEN))
+        empty = delete(BatchRow).where(BatchRow.created_at < before, BatchRow.id.not_in(select(BatchItemRow.batch)))
+
+        def work(session: Session) -> None:
+            states = session.scalars(ended.returning(BatchItemRow.state).execution_options(synchronize_session=False))
+            for state, count in Counter(states).items():
+                tally = insert(session, TallyRow).values(state=state, count=count)
+                more = {"count": TallyRow.count + count}
+                session.execute(tally.on_conflict_do_update(index_elements=["state"], set_=more))
+            session.execute(empty.execution_options(synchronize_session=False))
+
+        self._write(work)
 
     def extend_items(self, items: Sequence[int], owner: str, lease_seconds: float = 60.0) -> set[int]:
         """Keep claimed items a while longer; those that are still the owner's."""
@@ -97,7 +126,7 @@ class Batches(Store):
 
     def finish_items(self, items: Sequence[int], owner: str) -> set[int]:
         """Claimed items are done, all at once; those that were still the owner's."""
-        return self._change(items, owner, state="done", error="", owner=None, lease_until=None)
+        return self._change(items, owner, state="done", payload="", error="", owner=None, lease_until=None)
 
     def _change(self, items: Sequence[int], holder: str, **values: Any) -> set[int]:
         """Change those of some items that ``holder`` still holds; their ids."""
@@ -114,16 +143,18 @@ class Batches(Store):
         if created_before is not None:
             old = select(BatchRow.id).where(BatchRow.created_at < created_before)
             change = change.where(BatchItemRow.batch.in_(old))
-        change = change.values(state="failed", error=why, owner=None, lease_until=None)
+        change = change.values(state="failed", payload="", error=why, owner=None, lease_until=None)
         query = change.returning(BatchItemRow.id).execution_options(synchronize_session=False)
         return self._write(lambda session: len(session.scalars(query).all()))
 
     def tasks_by_state(self) -> dict[str, int]:
         """How many tasks of all batches there ever were are waiting, running, done and failed."""
-        query = select(BatchItemRow.state, func.count()).group_by(BatchItemRow.state)
-        counts = dict(self._read(lambda session: [(state, count) for state, count in session.execute(query)]))
-        counts["running"] = counts.get("running", 0) + counts.pop("answered", 0)
-        return {state: counts.get(state, 0) for state in ("waiting", "running", "done", "failed")}
+        remembered = select(BatchItemRow.state, func.count()).group_by(BatchItemRow.state)
+        query = union_all(remembered, select(TallyRow.state, TallyRow.count))
+        counts: Counter[str] = Counter()
+        for state, count in self._read(lambda session: session.execute(query).all()):
+            counts["running" if state == "answered" else state] += count
+        return {state: counts[state] for state in ("waiting", "running", "done", "failed")}
 
     def progress(self, batch: str) -> BatchProgress | None:
         """How far a batch is, None if there is no such batch."""
@@ -149,9 +180,27 @@ class Batches(Store):
         return self._read(work)
 
 
+def _by_hundreds(keys: Iterable[int]) -> Iterator[list[int]]:
+    """A database takes so many values in one statement."""
+    waiting = iter(keys)
+    while some := list(islice(waiting, 500)):
+        yield some
+
+
+def _rows(session: Session, project: int, version: str, tasks: Iterable[int]) -> Iterator[tuple[int, int, str, str]]:
+    """(id, task, prompt, state) of what there is of some tasks for a version, kept from changing."""
+    columns = select(BatchItemRow.id, BatchItemRow.task, BatchItemRow.prompt, BatchItemRow.state)
+    query = columns.filter_by(project=project, version=version).with_for_update()
+    for some in _by_hundreds(sorted(tasks)):
+        for row in session.execute(query.where(BatchItemRow.task.in_(some))):
+            yield row.id, row.task, row.prompt, row.state
+
+
 def _free(now: float) -> ColumnElement[bool]:
-    """Nobody holds it: it waits, or whoever held it has been silent for too long."""
-    return or_(BatchItemRow.state == "waiting", BatchItemRow.state.in_(CLAIMED) & (BatchItemRow.lease_until < now))
+    """Nobody holds it: it waits and its time has come, or whoever held it has been silent for too long."""
+    come = or_(BatchItemRow.lease_until.is_(None), BatchItemRow.lease_until <= now)
+    waiting = (BatchItemRow.state == "waiting") & come
+    return or_(waiting, BatchItemRow.state.in_(CLAIMED) & (BatchItemRow.lease_until < now))
 
 
 def _counts(session: Session, batches: Sequence[str]) -> dict[str, dict[str, int]]:

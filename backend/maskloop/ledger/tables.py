@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Index, LargeBinary, Text, text
+from typing import Annotated
+
+from sqlalchemy import BigInteger, Index, LargeBinary, Text, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+Id = Annotated[int, mapped_column(BigInteger)]
+"""One of Label Studio's, which may need 64 bits."""
 
 
 class Base(DeclarativeBase):
@@ -13,8 +18,8 @@ class Base(DeclarativeBase):
 class PredictionRow(Base):
     __tablename__ = "prediction"
     id: Mapped[int] = mapped_column(primary_key=True)
-    project: Mapped[int]
-    task: Mapped[int]
+    project: Mapped[Id]
+    task: Mapped[Id]
     region: Mapped[str]
     prompt: Mapped[str]
     clicks: Mapped[int]
@@ -28,16 +33,16 @@ class PredictionRow(Base):
 
 class SubmissionRow(Base):
     __tablename__ = "submission"
-    project: Mapped[int] = mapped_column(primary_key=True)
-    annotation: Mapped[int] = mapped_column(primary_key=True)
-    task: Mapped[int | None]
+    project: Mapped[Id] = mapped_column(primary_key=True)
+    annotation: Mapped[Id] = mapped_column(primary_key=True)
+    task: Mapped[Id | None]
     updated_at: Mapped[str]
     changed_at: Mapped[str]  # the updated_at of the form that last differed in more than a star
     image: Mapped[str] = mapped_column(Text)
     cancelled: Mapped[bool]
     ground_truth: Mapped[bool]
     deleted: Mapped[bool]
-    completed_by: Mapped[int | None]
+    completed_by: Mapped[Id | None]
     regions: Mapped[bytes] = mapped_column(LargeBinary)
     training: Mapped[int | None]
     recorded_at: Mapped[float]
@@ -48,13 +53,13 @@ class DeletedTaskRow(Base):
     """Tasks that are gone: an event that comes late must not bring their annotations back."""
 
     __tablename__ = "deleted_task"
-    project: Mapped[int] = mapped_column(primary_key=True)
-    task: Mapped[int] = mapped_column(primary_key=True)
+    project: Mapped[Id] = mapped_column(primary_key=True)
+    task: Mapped[Id] = mapped_column(primary_key=True)
 
 
 class ProjectRow(Base):
     __tablename__ = "project"
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[Id] = mapped_column(primary_key=True)
     label_config: Mapped[str] = mapped_column(Text)
     polled_until: Mapped[str]
     polled_at: Mapped[float]
@@ -64,7 +69,7 @@ class SplitRow(Base):
     """Which part of the data an image (by content hash) belongs to: once held out, never trained on."""
 
     __tablename__ = "split"
-    project: Mapped[int] = mapped_column(primary_key=True)
+    project: Mapped[Id] = mapped_column(primary_key=True)
     content: Mapped[str] = mapped_column(primary_key=True)
     part: Mapped[str]
 
@@ -72,7 +77,7 @@ class SplitRow(Base):
 class TrainingRow(Base):
     __tablename__ = "training"
     id: Mapped[int] = mapped_column(primary_key=True)
-    project: Mapped[int]
+    project: Mapped[Id]
     state: Mapped[str]
     trigger: Mapped[str]
     requested_at: Mapped[float]
@@ -102,7 +107,7 @@ class TrainingRow(Base):
 class PromotionRow(Base):
     __tablename__ = "promotion"
     id: Mapped[int] = mapped_column(primary_key=True)
-    project: Mapped[int] = mapped_column(index=True)
+    project: Mapped[Id] = mapped_column(index=True)
     version: Mapped[str]
     previous: Mapped[str]
     by: Mapped[str]
@@ -112,7 +117,7 @@ class PromotionRow(Base):
 class BatchRow(Base):
     __tablename__ = "batch"
     id: Mapped[str] = mapped_column(primary_key=True)
-    project: Mapped[int]
+    project: Mapped[Id]
     version: Mapped[str]
     created_at: Mapped[float]
 
@@ -121,8 +126,8 @@ class BatchItemRow(Base):
     __tablename__ = "batch_item"
     id: Mapped[int] = mapped_column(primary_key=True)
     batch: Mapped[str] = mapped_column(index=True)
-    project: Mapped[int]
-    task: Mapped[int]
+    project: Mapped[Id]
+    task: Mapped[Id]
     version: Mapped[str]
     prompt: Mapped[str]
     payload: Mapped[str] = mapped_column(Text)
@@ -135,3 +140,11 @@ class BatchItemRow(Base):
         Index("batch_item_once", "project", "task", "version", "prompt", unique=True),
         Index("batch_item_open", "state", "id"),
     )
+
+
+class TallyRow(Base):
+    """How many tasks of batches that are forgotten were done, and failed."""
+
+    __tablename__ = "tally"
+    state: Mapped[str] = mapped_column(primary_key=True)
+    count: Mapped[int] = mapped_column(BigInteger)

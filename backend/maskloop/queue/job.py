@@ -35,6 +35,10 @@ class Expired(JobError):
     """No answer within the deadline."""
 
 
+class Away(JobError):
+    """What the job needs did not answer; later it may."""
+
+
 class Superseded(JobError):
     """A newer prompt of the same annotator made this one pointless."""
 

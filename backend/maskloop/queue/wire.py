@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from maskloop.queue.job import JobError, Priority, Result, Superseded
+from maskloop.queue.job import Away, JobError, Priority, Result, Superseded
 
 WORKERS = "maskloop:workers"
 PENDING = "maskloop:pending"
@@ -22,6 +22,9 @@ PROBE = "maskloop:probe"
 
 UNREACHABLE = (RedisConnectionError, RedisTimeoutError, ResponseError)
 """Redis does not answer, or refuses: it is full, read-only, still loading, or without its cluster. It passes."""
+
+KINDS: dict[str, type[JobError]] = {"superseded": Superseded, "away": Away}
+"""Errors that are more than their message."""
 
 REPLY_SECONDS = 60
 """How long an answer waits for whoever asked."""
@@ -101,7 +104,7 @@ def without_password(url: str) -> str:
 def pack_outcome(outcome: Result | Exception) -> bytes:
     """An answer or an error as JSON. What is not plain JSON becomes an error, never a silent success."""
     if isinstance(outcome, Exception):
-        kind = "superseded" if isinstance(outcome, Superseded) else "error"
+        kind = next((kind for kind, error in KINDS.items() if isinstance(outcome, error)), "error")
         message = str(outcome) if isinstance(outcome, JobError) else f"{type(outcome).__name__}: {outcome}"
         return json.dumps({kind: message}).encode()
     try:
@@ -111,14 +114,13 @@ def pack_outcome(outcome: Result | Exception) -> bytes:
 
 
 def unpack_outcome(data: bytes | str) -> Result:
-    """The answer. Raises Superseded or JobError when it is one."""
+    """The answer. Raises Superseded, Away or JobError when it is one."""
     outcome: dict[str, Any] = json.loads(data)
     if "ok" in outcome:
         result: Result = outcome["ok"]
         return result
-    if "superseded" in outcome:
-        raise Superseded(outcome["superseded"])
-    raise JobError(outcome["error"])
+    ((kind, message),) = outcome.items()
+    raise KINDS.get(kind, JobError)(message)
 
 
 def job_name(job: Any) -> str:
