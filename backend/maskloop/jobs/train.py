@@ -16,8 +16,6 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from sqlalchemy.exc import DBAPIError
-
 from maskloop.jobs import promotions, unread
 from maskloop.jobs.handlers import build_workbench
 from maskloop.jobs.material import collect
@@ -27,7 +25,7 @@ from maskloop.learn import samples as samples_of
 from maskloop.learn.report import Outcome
 from maskloop.learn.samples import HOLDOUT, TRAIN, Collected, LeftOut, Sample
 from maskloop.learn.versions import Overtaken
-from maskloop.ledger import Ledger, Signal, Training, TrainingState
+from maskloop.ledger import DatabaseError, Ledger, Signal, Training, TrainingState
 from maskloop.log import configure
 from maskloop.segment.card import read_card
 from maskloop.settings import Settings
@@ -48,7 +46,7 @@ REPORTS_KEPT = 20
 def train(settings: Settings, ledger: Ledger, training: Training, owner: str) -> TrainingState:
     """Do a claimed training from beginning to end, or go on where a killed one stopped.
 
-    Raises DBAPIError when the ledger cannot be reached; the next attempt then goes on.
+    Raises DatabaseError when the ledger cannot be reached; the next attempt then goes on.
     """
     bench = build_workbench(settings)
     folder = settings.data_dir / "learning" / f"p{training.project}"
@@ -62,7 +60,7 @@ def train(settings: Settings, ledger: Ledger, training: Training, owner: str) ->
             return run.finish(TrainingState.CANCELLED, "cancelled")
         log.warning("training %d was taken over by another trainer", training.id)
         return TrainingState.CANCELLED
-    except DBAPIError:
+    except DatabaseError:
         # No fault of the training: closed as failed it would be done again from the beginning, even if it is current.
         raise
     except Exception as error:

@@ -15,13 +15,14 @@ from maskloop.ledger.facts import (
 )
 from maskloop.ledger.predictions import Predictions
 from maskloop.ledger.projects import Projects
-from maskloop.ledger.store import LedgerError
+from maskloop.ledger.store import DatabaseError, LedgerError
 from maskloop.ledger.submissions import Submissions
 from maskloop.ledger.trainings import Trainings
 
 __all__ = [
     "BatchItem",
     "BatchProgress",
+    "DatabaseError",
     "Ledger",
     "LedgerError",
     "Prediction",

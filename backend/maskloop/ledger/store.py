@@ -22,10 +22,16 @@ PATIENCE = 30.0
 CONNECT_SECONDS = "3"
 """How long Postgres gets to answer one attempt to connect, unless the URL says otherwise."""
 
+LOCKED_SECONDS = 5
+"""How long one attempt waits for whoever has locked a SQLite file; there are up to _ATTEMPTS."""
+
 _MIGRATION_LOCK = 0x6D61736B  # any constant: the key of Postgres' advisory lock
 _ATTEMPTS = 4
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+DatabaseError = DBAPIError
+"""What every method of the ledger may raise: the database is away or locked, after it was waited for."""
 
 
 class LedgerError(Exception):
@@ -136,7 +142,7 @@ def _revision(connection: Connection) -> str | None:
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver must not begin transactions on its own: _begin_sqlite does
     cursor = connection.cursor()
-    cursor.execute("PRAGMA busy_timeout = 15000")
+    cursor.execute(f"PRAGMA busy_timeout = {1000 * LOCKED_SECONDS}")
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.close()

@@ -7,6 +7,7 @@ import logging
 from flask import Flask, Response, jsonify
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
+from maskloop.ledger import DatabaseError
 from maskloop.queue.job import Busy, Expired, JobError
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,15 @@ def install(app: Flask, max_body_mb: int) -> None:
     def _expired(error: Expired) -> Response:
         response = answer(503, str(error))
         response.headers["Retry-After"] = "1"
+        return response
+
+    @app.errorhandler(DatabaseError)
+    def _database(error: DatabaseError) -> Response:
+        log.error("the ledger's database does not work: %s", error.orig)
+        response = answer(
+            503, f"The ledger's database (DATABASE_URL, or MASKLOOP_DATA_DIR) does not work: {error.orig}."
+        )
+        response.headers["Retry-After"] = "5"
         return response
 
     @app.errorhandler(JobError)
