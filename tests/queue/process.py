@@ -67,7 +67,9 @@ def handlers(ran: Path) -> Handlers:
         note(payloads)
         for payload in payloads:
             mark = Path(payload["until"])
-            yield {"n": payload["n"]} if mark.exists() else Later(threads.submit(appears, mark))
+            yield (
+                {"n": payload["n"]} if mark.exists() else Later(threads.submit(appears, mark), "its mark is on its way")
+            )
 
     def refuse(payloads: Sequence[Payload]) -> list[Result | Exception]:
         return [JobError("the image is not reachable") for _ in payloads]

@@ -221,7 +221,11 @@ class Image:
     def __call__(self, payloads: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any] | Exception]:
         for payload in payloads:
             self.ran.append(payload["n"])
-            yield {"n": payload["n"]} if self.here.done() or payload["n"] == "quick" else Later(self.here)
+            yield (
+                {"n": payload["n"]}
+                if self.here.done() or payload["n"] == "quick"
+                else Later(self.here, "its image is on its way")
+            )
 
 
 @pytest.fixture
@@ -255,6 +259,7 @@ def test_a_batch_job_set_aside_is_waited_for_beyond_its_time_and_a_click_is_not(
     click, refused = in_background(aside, Job("image", {"n": "click"}), 0.1)
     click.join(5)
     assert isinstance(refused[0], Expired)
+    assert "its image is on its way" in str(refused[0])
     wait_until(lambda: sorted(image.ran) == ["batch", "click"])
     image.here.set_result(None)
     batch.join(5)

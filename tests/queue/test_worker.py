@@ -14,7 +14,7 @@ import redis
 from rq import Queue
 
 from maskloop.queue import wire
-from maskloop.queue.job import Job, JobError, Priority
+from maskloop.queue.job import Expired, Job, JobError, Priority
 from maskloop.queue.redis import RedisQueue
 from tests.queue.process import WorkerProcess
 from tests.queue.waiting import StartWorker, in_background, wait_until
@@ -233,6 +233,18 @@ def test_a_job_that_waits_for_its_image_holds_nobody_up(
     assert answers == [{"n": "slow"}]
     assert worker.ran() == [["slow"], ["quick"], ["slow"]]
     wait_until(lambda: not client.keys("rq:execution:*") and not client.keys("rq:job:*"))
+
+
+def test_a_click_whose_image_comes_too_late_says_so(
+    url: str, client: redis.Redis, tmp_path: Path, start_worker: StartWorker
+) -> None:
+    start_worker()
+    queue = RedisQueue(url)
+    with pytest.raises(Expired, match="its mark is on its way"):
+        queue.call(Job("fetch", {"n": 1, "until": str(tmp_path / "here")}), 1.0)
+    (tmp_path / "here").touch()
+    assert queue.call(Job("echo", {"n": 2}), 10)["n"] == 2
+    wait_until(lambda: not client.keys("rq:job:*") and not client.keys("rq:execution:*"))
 
 
 @pytest.mark.slow

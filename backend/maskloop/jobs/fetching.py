@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from maskloop.labelstudio.images import ImageStore, LoadedImage
+from maskloop.labelstudio.urls import shown
 from maskloop.queue.pauses import Later, let_clicks_pass
 
 AT_ONCE = 16
@@ -52,7 +53,7 @@ class Fetching:
                 return found.image.result()
             self._on_their_way[key] = found
         if not found.image.done():
-            raise Later(found.image)
+            raise Later(found.image, f"the image {shown(url)} is still on its way")
         del self._on_their_way[key]
         return found.image.result()
 

@@ -11,7 +11,7 @@ from rq import Queue
 from rq.job import Job as RqJob
 
 from maskloop.queue.pauses import Later
-from maskloop.queue.wire import UNREACHABLE
+from maskloop.queue.wire import UNREACHABLE, WHY
 
 RETRY_SECONDS = 0.5
 
@@ -30,6 +30,7 @@ class Aside:
         """End this execution of a job, and have it run again when what it waits for is there."""
         with self._redis.pipeline() as pipe:
             execution.delete(job, pipe)
+            pipe.hset(job.key, WHY, str(later))
             pipe.execute()
         self._lanes[job.id] = lane
         later.ready.add_done_callback(lambda _: self._resume(job.id))

@@ -25,6 +25,7 @@ class _Waiting:
     priority: Priority
     future: Future[Result] = field(default_factory=Future)
     expires: float | None = None
+    why: str = "the model is busy or too slow for this machine"
     since: float = field(default_factory=time.monotonic)
 
 
@@ -69,7 +70,7 @@ class LocalQueue:
                     self._lanes[priority].remove(waiting)
             elif priority is Priority.BATCH:
                 return waiting.future.result()
-            raise Expired(f"no answer within {deadline:g} s: the model is busy or too slow for this machine") from None
+            raise Expired(f"no answer within {deadline:g} s: {waiting.why}") from None
 
     def enqueue(self, job: Job, priority: Priority) -> bool:
         with self._wake:
@@ -146,6 +147,7 @@ class LocalQueue:
         if not expired and (begun or waiting.future.set_running_or_notify_cancel()):
             later = self._finish(waiting)
             if later is not None:
+                waiting.why = str(later)
                 later.ready.add_done_callback(lambda _: self._resume(waiting))
                 return
         if job.key is not None:

@@ -11,13 +11,13 @@ _answer_clicks: ContextVar[Callable[[], None] | None] = ContextVar("answer_click
 
 
 class Later(Exception):
-    """In the place of a job's outcome: it waits for ``ready``, say for an image on its way.
+    """In the place of a job's outcome: it waits for ``ready``, say for an image on its way; ``why`` says so.
 
     The queue goes on with other jobs and runs this one again, from its start, when ``ready`` is done.
     """
 
-    def __init__(self, ready: Future[Any]) -> None:
-        super().__init__("the job waits for something")
+    def __init__(self, ready: Future[Any], why: str) -> None:
+        super().__init__(why)
         self.ready = ready
 
 

@@ -199,16 +199,21 @@ class RedisQueue(JobQueue):
                 prefers = False
         with self._redis.pipeline() as pipe:
             pipe.lpop(key)
+            pipe.hget(ticket.rq.key, wire.WHY)
             for name in (ticket.queue.name, ticket.priority.value):
                 pipe.lrem(self._queue(name).key, 1, ticket.rq.id)
             pipe.delete(ticket.rq.key)
             pipe.hdel(wire.PENDING, ticket.rq.id)
             if ticket.job.group is not None:
                 pipe.hdel(wire.group_key(ticket.job.group), ticket.rq.id)
-            reply = pipe.execute()[0]
+            reply, aside = pipe.execute()[:2]
         if reply is not None:
             return wire.unpack_outcome(reply)
-        why = self.ready() or "the workers are busy, or the model is too slow for this machine"
+        why = (
+            wire.as_text(aside or b"")
+            or self.ready()
+            or "the workers are busy, or the model is too slow for this machine"
+        )
         raise Expired(f"no answer in time: {why}")
 
     def _is_running(self, ticket: _Ticket) -> bool:

@@ -30,6 +30,10 @@ REPLY_SECONDS = 60
 """How long an answer waits for whoever asked."""
 
 
+WHY = "why"
+"""The field of an RQ job that says what it has been set aside for."""
+
+
 def reply_key(job_id: str) -> str:
     return f"maskloop:reply:{job_id}"
 
