@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, TypeAlias
 
-from maskloop.labelstudio.requests import BadRequest, project_id
+from maskloop.labelstudio.requests import BadRequest, is_id, project_id
 from maskloop.labelstudio.shapes import Brush, Polygon
 from maskloop.labelstudio.sources import Region, epoch, parse_region
 
@@ -151,12 +151,12 @@ def _reason(region: Region) -> str | None:
 
 def _submitted(body: Mapping[str, Any], action: str, max_pixels: int) -> Submitted:
     project = _needed(body, action)
-    tasks = {task.get("id"): task.get("data") for task in _many(body, "task")}
+    tasks = {id: task.get("data") for task in _many(body, "task") if is_id(id := task.get("id"))}
     found = []
     for raw in _many(body, "annotation"):
         id, task = raw.get("id"), raw.get("task")
         task = task.get("id") if isinstance(task, Mapping) else task
-        if not _is_id(id) or not _is_id(task):
+        if not is_id(id) or not is_id(task):
             raise BadRequest(f"{action}: an annotation has no id or no task.")
         data = tasks.get(task)
         found.append(_annotation(raw, id, task, project, data if isinstance(data, Mapping) else {}, max_pixels))
@@ -185,7 +185,7 @@ def _annotation(
         left_out=left_out,
         was_cancelled=raw.get("was_cancelled") is True,
         ground_truth=raw.get("ground_truth") is True,
-        completed_by=by if _is_id(by) else None,
+        completed_by=by if is_id(by) else None,
         data=data,
     )
 
@@ -200,14 +200,10 @@ def _many(body: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _ids(items: Iterator[Mapping[str, Any]], action: str) -> tuple[int, ...]:
-    ids = tuple(id for item in items if _is_id(id := item.get("id")))
+    ids = tuple(id for item in items if is_id(id := item.get("id")))
     if not ids:
         raise BadRequest(f"{action} names nothing.")
     return ids
-
-
-def _is_id(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _project(body: Mapping[str, Any]) -> int | None:

@@ -160,7 +160,7 @@ class _Reading:
     def _points(self, points: Sequence[Region]) -> Interaction | Nothing:
         """The first point decides what the clicks are about, and the decision holds as long as it is there."""
         first = points[0]
-        key = f"chain/{self.task.project}/{self.task.id}/{first.id}"
+        key = f"chain/{self.task.project}/{self.task.id}/{first.id}/{self.size}"
         decision = self.memory.get(key)
         if decision is None:
             made = self._decide(first)

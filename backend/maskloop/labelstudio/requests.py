@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from maskloop.labelstudio.controls import ConfigError, LabelConfig
 from maskloop.labelstudio.sources import Region, Source, parse_context, parse_source
@@ -93,10 +93,16 @@ def project_id(value: object) -> int | None:
     """1 of "1.1795417656" (id and creation time), of "1" and of 1. Raises BadRequest."""
     if value is None or value == "":
         return None
-    text = str(value).split(".")[0]
-    if isinstance(value, bool) or not isinstance(value, str | int | float) or not (text.isascii() and text.isdigit()):
+    plain = isinstance(value, str | int | float) and not isinstance(value, bool)
+    text = str(value).split(".")[0] if plain and (not isinstance(value, int) or is_id(value)) else ""
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and is_id(int(text))):
         raise BadRequest(f'project is {str(value)[:40]!r}; Label Studio sends "<id>.<time>", like "1.1795417656".')
     return int(text)
+
+
+def is_id(value: object) -> TypeGuard[int]:
+    """Whether a value can be the id of something in Label Studio: its databases count up to 2^63 - 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
 
 
 def _object(body: object) -> Mapping[str, Any]:
@@ -131,9 +137,9 @@ def _task(raw: object, project: int | None, config: LabelConfig, limits: Limits)
     if not isinstance(raw, Mapping):
         return Task(None, project, problem="the task is not a JSON object")
     number = raw.get("id")
-    id = number if isinstance(number, int) and not isinstance(number, bool) else None
+    id = number if is_id(number) else None
     own = raw.get("project")
-    project = own if isinstance(own, int) and not isinstance(own, bool) else project
+    project = own if is_id(own) else project
     data = raw.get("data")
     if not isinstance(data, Mapping):
         return Task(id, project, problem=f"task {id} has no data")

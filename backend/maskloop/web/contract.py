@@ -6,7 +6,7 @@ from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import NotFound
 
 from maskloop import __version__
-from maskloop.labelstudio.requests import BadRequest, project_id
+from maskloop.labelstudio.requests import BadRequest, is_id, project_id
 from maskloop.web.body import json_object
 from maskloop.web.errors import ClientError
 from maskloop.web.services import Services
@@ -35,7 +35,7 @@ def routes(services: Services) -> Blueprint:
     def versions() -> Response:
         """The versions of one project (``?project=``), the newest first."""
         project = request.args.get("project", type=int)
-        learned = [] if project is None else [version.name for version in services.versions.list(project)]
+        learned = [] if not is_id(project) else [version.name for version in services.versions.list(project)]
         return jsonify({"versions": [*reversed(learned), services.versions.base]})
 
     @blueprint.post("/train")
@@ -57,7 +57,7 @@ def routes(services: Services) -> Blueprint:
         if not isinstance(job, str):
             raise ClientError("Name the job: ?job=training-1, as /train or START_TRAINING answered it.")
         kind, _, number = job.partition("-")
-        if kind == "training" and number.isdecimal():
+        if kind == "training" and number.isdecimal() and is_id(int(number[:20])):
             training = services.ledger.training(int(number))
             if training is not None:
                 return jsonify(
