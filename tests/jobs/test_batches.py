@@ -120,6 +120,22 @@ def test_whole_queues_of_a_project_that_learned_are_scored_and_a_task_that_is_op
     assert sorted(work.ran) == [1, 2]
 
 
+def test_a_task_that_is_opened_and_has_nothing_on_it_gets_no_prediction(
+    start: Start, work: Work, ledger: Ledger, shelf: Shelf
+) -> None:
+    work.about = {"result": []}
+    batches = start(client=shelf.client)
+    assert batches.answer(request(1), "v1") == [[]]
+    assert ledger.batches()[0].done == 1
+    assert [entry["result"] for entry in batches.answer(request(2, 3), "v1")] == [[], []]  # type: ignore[call-overload]
+    work.stop_after = len(work.ran)
+    late = start(deadline=0.3, client=shelf.client)
+    assert late.answer(request(4), "v1") == [[]]
+    work.go_on.set()
+    wait_for(lambda: ledger.batches()[0].done == 1)
+    assert shelf.pushed == []
+
+
 def test_a_task_that_fails_costs_its_own_entry_only(start: Start, work: Work, ledger: Ledger) -> None:
     work.bad, work.unlucky = {2}, {3}
     assert masks(start().answer(request(1, 2, 3), "v1")) == ["mask of 1", None, "mask of 3"]

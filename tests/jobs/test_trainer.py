@@ -66,6 +66,8 @@ def test_a_training_is_asked_for_when_enough_is_new_and_not_before_the_cooldown_
     assert len(ledger.trainings()) == 1
     claimed = ledger.claim_training("me")
     assert claimed is not None
+    request_due(ledger, set_up)
+    assert len(ledger.trainings()) == 1, "what runs takes these submissions"
     ledger.finish_training(claimed.id, "me", TrainingState.FAILED, "")
     request_due(ledger, set_up)
     assert ledger.claim_training("me") is None

@@ -106,3 +106,15 @@ def test_the_part_of_an_image_never_changes(ledger: Ledger) -> None:
     ledger.record_parts(1, {"a": "holdout", "c": "train"})
     assert ledger.parts(1) == {"a": "train", "b": "holdout", "c": "train"}
     assert ledger.parts(2) == {}
+
+
+def test_a_persons_wish_goes_before_those_that_wait(ledger: Ledger) -> None:
+    for not_before in (time.time() + 1000, time.time() - 1):
+        ledger.request_training(1, "10 new submissions", not_before)
+        assert ledger.request_training(1, "by hand").trigger == "by hand"
+        claimed = ledger.claim_training("a")
+        assert claimed is not None
+        assert claimed.trigger == "by hand"
+        assert ledger.is_training(1)
+        ledger.finish_training(claimed.id, "a", TrainingState.KEPT, "")
+        assert not ledger.is_training(1)

@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any
 
 from maskloop import metrics
@@ -95,7 +96,7 @@ class Batches:
             if task.problem is not None:
                 log.warning("task %s: %s", task.id, task.problem)
             elif (asked := plan(task, request.config, version, live, scored)) is not None:
-                plans.setdefault(asked.task, asked)
+                plans.setdefault(asked.task, replace(asked, opened=len(request.tasks) == 1))
         entries = self._ask(request.project, version, list(plans.values()), until) if plans else {}
         return [[] if task.id is None else entries.pop(task.id, []) for task in request.tasks]
 

@@ -72,6 +72,10 @@ class Delivery:
             began = time.perf_counter()
             entry = self._queue.call(job, CALL_SECONDS, Priority.BATCH)
             observe(entry, time.perf_counter() - began)
+            if payload.get("opened") and not entry["result"]:
+                self._ledger.finish_item(item.id, self._owner)
+                self._count(item)
+                return False
             asking = self._asking_for(item)
             if asking and asking.take(item, entry):
                 return True

@@ -42,6 +42,7 @@ class PreannotateRequest:
 
     ``name``, ``to_name`` and ``type`` are those of the control that takes the masks. Without wishes the version
     proposes masks of the ``labels`` (None: of all that are live); if these are none the answer is a score alone.
+    ``opened``: somebody opened this one task, and an answer without a mask is worth no prediction.
     """
 
     url: str
@@ -54,6 +55,7 @@ class PreannotateRequest:
     wishes: tuple[Wish, ...]
     size: tuple[int, int] | None = None
     labels: tuple[str, ...] | None = None
+    opened: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -67,6 +69,7 @@ class PreannotateRequest:
             "wishes": [{"prompt": w.prompt.to_json(), "id": w.id, "label": w.label} for w in self.wishes],
             "size": None if self.size is None else list(self.size),
             "labels": None if self.labels is None else list(self.labels),
+            "opened": self.opened,
         }
 
     @classmethod
@@ -76,11 +79,17 @@ class PreannotateRequest:
         # A request that an older MaskLoop left in the ledger says none: all that are live.
         labels = None if data.get("labels") is None else tuple(data["labels"])
         keys = ("url", "task", "project", "version", "name", "to_name", "type")
-        return cls(**{key: data[key] for key in keys}, wishes=wishes, size=size, labels=labels)
+        return cls(
+            **{key: data[key] for key in keys},
+            wishes=wishes,
+            size=size,
+            labels=labels,
+            opened=data.get("opened", False),
+        )
 
     def digest(self) -> str:
-        """The same for the same image and wishes, whatever the version."""
-        asked = {key: value for key, value in self.to_json().items() if key != "version"}
+        """The same for the same image and wishes, whatever the version and whoever asked."""
+        asked = {key: value for key, value in self.to_json().items() if key not in ("version", "opened")}
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 

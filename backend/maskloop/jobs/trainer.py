@@ -94,18 +94,20 @@ class Trainer:
 def request_due(ledger: Ledger, settings: Settings) -> None:
     """Ask for a training of every project with enough new submissions, not before its cooldown is over.
 
+    While one runs nothing is asked for: what it trains on still counts as new, and its end begins the cooldown.
+
     The cooldown doubles with every training in a row that failed, and with every one that could not read the
     submissions in question.
     """
     for project in ledger.projects():
         new = ledger.new_submissions(project)
-        if new >= settings.train_after:
+        if new >= settings.train_after and not ledger.is_training(project):
             last, states = ledger.last_training_at(project), [t.state for t in ledger.trainings(project, 8)]
             ended = [state for state in states if state.final]
             failed = next((n for n, state in enumerate(ended) if state is not TrainingState.FAILED), len(ended))
             left = unread.recall(settings.data_dir / "learning" / f"p{project}")
             pauses = failed if new - left.count >= settings.train_after else max(failed, min(left.runs, LONGEST_PAUSE))
-            not_before = last + settings.train_cooldown_seconds * 2**pauses if last else 0.0
+            not_before = last + settings.train_cooldown_seconds * 2**pauses if last else time.time()
             ledger.request_training(project, f"{new} new submissions", not_before)
 
 

@@ -22,7 +22,10 @@ LAST_ATTEMPT = 3
 
 class Trainings(Store):
     def request_training(self, project: int, trigger: str, not_before: float = 0.0) -> Training:
-        """Ask for a training; while one waits, this is that one (and may start as early as the earliest wish)."""
+        """Ask for a training; while one waits, this is that one. It starts at the earliest wish, and is called by that.
+
+        Whoever asks without a ``not_before`` is a person, whose wish goes before all others.
+        """
 
         def work(session: Session) -> Training:
             known_project(session, project)
@@ -33,7 +36,7 @@ class Trainings(Store):
                     attempt=0, progress=0.0, note="", cancel=False,
                 )  # fmt: skip
                 session.add(row)
-            elif not_before < row.not_before:
+            elif not_before < row.not_before or not not_before:
                 row.not_before, row.trigger = not_before, trigger
             session.flush()
             return _training(row)
@@ -134,6 +137,11 @@ class Trainings(Store):
         if project is not None:
             query = query.filter_by(project=project)
         return self._read(lambda session: [_training(row) for row in session.scalars(query)])
+
+    def is_training(self, project: int) -> bool:
+        """Whether a training of a project runs."""
+        query = select(TrainingRow.id).filter_by(project=project, state="running").limit(1)
+        return self._read(lambda session: session.scalar(query) is not None)
 
     def last_training_at(self, project: int) -> float:
         """When the last run of a project ended or, before it began, was cancelled; 0.0 if none has."""
