@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 from maskloop import __version__
 from maskloop.cli import build
 from maskloop.learn.versions import Versions
+from maskloop.segment.catalog import Catalog
+from maskloop.settings import Settings
 
 runner = CliRunner()
 REPORT = {
@@ -57,6 +59,27 @@ def test_a_version_whose_files_are_damaged_says_so(data: Path) -> None:
     assert f"damaged, the base answers in its place: model a has no weights: {folder}" in (
         runner.invoke(build(), ["versions"]).output
     )
+
+
+def test_a_damaged_version_is_not_made_current(data: Path) -> None:
+    base = Catalog(Settings().models_dir).version("watershed")
+    found = Versions(data / "versions", base)
+    name = found.publish(7, "20261125.1", fill)
+    folder = found.folder(name)
+    assert folder is not None
+    found.promote(7, name)
+    found.promote(7, base)
+    weights = (folder / "a.safetensors").read_bytes()
+    (folder / "a.safetensors").unlink()
+    refused = runner.invoke(build(), ["promote", name, "--project", "7"])
+    assert refused.exit_code == 1
+    assert "is damaged" in refused.output
+    assert found.current(7) == base
+    back = runner.invoke(build(), ["rollback", "--project", "7"])
+    assert back.exit_code == 1
+    assert "the base answers in its place" in back.output
+    (folder / "a.safetensors").write_bytes(weights)
+    assert runner.invoke(build(), ["promote", name, "--project", "7"]).exit_code == 0
 
 
 def test_the_program_says_its_version() -> None:

@@ -23,6 +23,7 @@ from maskloop.learn.propose import Proposer
 from maskloop.learn.standing import Standing
 from maskloop.learn.versions import LIVE
 from maskloop.queue.pauses import serve_pauses
+from maskloop.segment.card import ModelError
 from maskloop.segment.prompt import Box, Image, Point
 from maskloop.settings import Settings
 from tests.learn.test_propose import picture
@@ -160,6 +161,23 @@ def test_a_label_that_is_gone_from_the_config_is_not_proposed(tmp_path: Path) ->
     assert todo is not None
     answer = preannotate(bench, Proposals(bench), todo.to_json())
     assert {label for r in answer["result"] for label in r["value"]["brushlabels"]} == {"Person"}
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_damaged_proposals_are_an_error_until_they_are_restored(tmp_path: Path) -> None:
+    """Empty answers would look as if there were nothing on the images."""
+    bench, proposer = learned(tmp_path)
+    name = bench.versions.publish(3, "1", lambda folder: publish(bench, folder, proposer, "Person"))
+    file = bench.versions.folder(name) / propose.FILE  # type: ignore[operator]
+    shown = asked(data={"image": inline(discs(50))})
+    todo = plan(shown.tasks[0], shown.config, name, bench.versions.live_labels(name))
+    assert todo is not None
+    whole, proposals = file.read_bytes(), Proposals(bench)
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match="missing or damaged"):
+        preannotate(bench, proposals, todo.to_json())
+    file.write_bytes(whole)
+    assert preannotate(bench, proposals, todo.to_json())["result"]
 
 
 @pytest.mark.usefixtures("one_thread")

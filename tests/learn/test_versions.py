@@ -99,6 +99,16 @@ def test_a_folder_that_goes_while_it_serves_is_noticed_by_who_had_seen_it(versio
     assert versions.current(1) == BASE
 
 
+def test_a_folder_that_comes_back_serves_again(versions: Versions, tmp_path: Path) -> None:
+    first, second = (versions.publish(1, str(k), fill()) for k in range(2))
+    for name in (first, second):
+        versions.promote(1, name)
+    os.rename(tmp_path / "p1" / second, tmp_path / "away")
+    assert versions.current(1) == first
+    os.rename(tmp_path / "away", tmp_path / "p1" / second)
+    assert versions.current(1) == second
+
+
 def test_a_pointer_of_garbage_is_none(versions: Versions, tmp_path: Path) -> None:
     name = versions.publish(1, "1", fill())
     versions.promote(1, name)

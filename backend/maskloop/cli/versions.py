@@ -60,6 +60,8 @@ def promote(version: Annotated[str, typer.Argument(help="Name of the version.")]
     from maskloop.ledger import Ledger
 
     settings, found = _open()
+    if wrong := _damage(found, version):
+        _fail(f"{version} is damaged: {wrong}")
     ledger = Ledger(settings.ledger_url)
     try:
         previous = promotions.promote(settings, ledger, found, project, version, "person")
@@ -85,6 +87,8 @@ def rollback(project: Project) -> None:
     finally:
         ledger.close()
     typer.echo(f"project {project}: {version} is current again")
+    if wrong := _damage(found, version):
+        _fail(f"but it is damaged, and the base answers in its place: {wrong}")
 
 
 def compare(
@@ -121,6 +125,17 @@ def _open() -> tuple[Settings, Versions]:
     settings = Settings()
     catalog = Catalog(settings.models_dir, settings.data_dir)
     return settings, Versions(settings.data_dir / "versions", catalog.version(settings.model))
+
+
+def _damage(found: Versions, version: str) -> str:
+    from maskloop.learn.versions import VersionError
+    from maskloop.segment.card import damage
+
+    try:
+        folder = found.folder(version)
+    except VersionError:  # said by what is done with it
+        return ""
+    return "" if folder is None else damage(folder)
 
 
 def _fail(message: str) -> Any:

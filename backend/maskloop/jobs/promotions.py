@@ -35,6 +35,8 @@ def promote(
         _tell(settings, ledger, project, version, previous, by)
     elif told != version:  # made current by one that was killed before it told anybody
         _tell(settings, ledger, project, version, told, by)
+    elif by == "person":  # who promotes what is current already wants Label Studio to know it
+        _choose(settings, project, version)
     return previous
 
 
@@ -48,6 +50,13 @@ def rollback(settings: Settings, ledger: Ledger, versions: Versions, project: in
 
 def _tell(settings: Settings, ledger: Ledger, project: int, version: str, previous: str, by: str) -> None:
     log.info("project %d: %s is current (by %s), was %s", project, version, by, previous)
+    _choose(settings, project, version)
+    # Last: until it is in the ledger, all of this is done again.
+    ledger.record_promotion(project, version, previous, by)
+
+
+def _choose(settings: Settings, project: int, version: str) -> None:
+    """Make it the version whose predictions Label Studio shows."""
     key = settings.label_studio_api_key.get_secret_value()
     if settings.sync_model_version and settings.label_studio_url and key:
         auth = (settings.basic_auth_user, settings.basic_auth_pass.get_secret_value())
@@ -56,6 +65,7 @@ def _tell(settings: Settings, ledger: Ledger, project: int, version: str, previo
             Connections(client).choose_version(project, version, auth if settings.has_credentials else None)
         except LabelStudioError as error:
             # The version serves all the same; only Label Studio's score column still shows the old one.
-            log.warning("project %d: Label Studio's model version was not set: %s", project, error)
-    # Last: until it is in the ledger, all of this is done again.
-    ledger.record_promotion(project, version, previous, by)
+            log.warning(
+                "project %d: Label Studio's model version was not set: %s. Later: maskloop promote %s --project %d",
+                project, error, version, project,
+            )  # fmt: skip

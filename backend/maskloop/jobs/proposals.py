@@ -16,6 +16,7 @@ from maskloop.labelstudio.images import LoadedImage
 from maskloop.learn import uncertainty
 from maskloop.learn.uncertainty import Certainty, Floats
 from maskloop.queue.pauses import let_clicks_pass
+from maskloop.segment.card import ModelError
 from maskloop.segment.prompt import Point, Prompt
 from maskloop.segment.segmenter import Embedding, Segmenter
 
@@ -41,6 +42,7 @@ class Proposals:
     ) -> tuple[list[Proposal], Certainty]:
         """The masks of a version's live labels (of ``labels``, if given) on an image, and how well it knows the image.
 
+        Raises ModelError when the version has live labels and nothing to propose them with.
         The base knows nothing; for a ``project`` of which it serves, it is the images of the newest candidate
         that are known.
         """
@@ -62,7 +64,13 @@ class Proposals:
             from maskloop.learn import propose
 
             folder = self._bench.versions.folder(version)
-            self._loaded[version] = (propose.load(folder), read_signatures(folder))
+            proposer = propose.load(folder)
+            if proposer.head is None and self._bench.versions.live_labels(version):
+                raise ModelError(
+                    f"what version {version} proposes with ({folder}/{propose.FILE}) is missing or damaged: "
+                    "restore the folder from a backup, or leave the version with `maskloop rollback`"
+                )
+            self._loaded[version] = (proposer, read_signatures(folder))
         self._loaded.move_to_end(version)
         while len(self._loaded) > WARM_VERSIONS:
             self._loaded.popitem(last=False)

@@ -49,8 +49,9 @@ class Run:
 
     @property
     def serial(self) -> str:
-        day = datetime.fromtimestamp(self.training.requested_at, timezone.utc)
-        return f"{day:%Y%m%d}.{self.training.id}"
+        """Of this request and no other: a ledger that was lost or restored counts its trainings anew."""
+        asked = datetime.fromtimestamp(self.training.requested_at, timezone.utc)
+        return f"{asked:%Y%m%d.%H%M}.{self.training.id}"
 
     @property
     def seed(self) -> int:

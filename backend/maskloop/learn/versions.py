@@ -67,8 +67,10 @@ class Versions:
         stamp = (status.st_mtime_ns, status.st_ino, status.st_size)
         seen = self._seen.get(project)
         if seen is None or seen[0] != stamp or not self._usable(project, seen[1]):
-            seen = (stamp, self._history(project)[-1])
-            self._seen[project] = seen
+            history, named = self._history(project), self._named(project)
+            seen = (stamp, history[-1])
+            if named[-1:] == history[-1:]:  # else the version that is named may be back at any moment
+                self._seen[project] = seen
         return seen[1]
 
     def folder(self, version: str) -> Path | None:
@@ -200,12 +202,15 @@ class Versions:
 
     def _history(self, project: int) -> tuple[str, ...]:
         """What was current, oldest first, the base in front; versions that are gone or of another model left out."""
-        try:
-            names = self._pointer(project).read_text(encoding="utf-8").split()
-        except (FileNotFoundError, UnicodeDecodeError):
-            names = []
-        usable = tuple(name for name in names if self._usable(project, name))
+        usable = tuple(name for name in self._named(project) if self._usable(project, name))
         return usable if usable[:1] == (self.base,) else (self.base, *usable)
+
+    def _named(self, project: int) -> tuple[str, ...]:
+        """What the pointer names, oldest first, whether it is there or not."""
+        try:
+            return tuple(self._pointer(project).read_text(encoding="utf-8").split())
+        except (FileNotFoundError, UnicodeDecodeError):
+            return ()
 
     def _usable(self, project: int, name: str) -> bool:
         if name == self.base:
