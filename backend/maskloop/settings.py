@@ -157,7 +157,7 @@ class Settings(BaseSettings):
     )
 
     # Learning
-    train: bool = Field(True, description="Retrain from submitted annotations.")
+    train: bool = Field(True, description="Retrain from submitted annotations; off: only when a person asks for it.")
     train_after: int = Field(10, ge=1, description="New submissions that start a training.")
     train_cooldown_seconds: float = Field(300.0, ge=0, description="Least time between two trainings of a project.")
     train_minutes: float = Field(20.0, gt=0, description="Longest a training may take.")

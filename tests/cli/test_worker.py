@@ -3,12 +3,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.redis_server import RedisServer
+from tests.queue.waiting import wait_until
+from tests.redis_server import RedisServer, needs_redis
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +47,26 @@ def test_what_keeps_a_worker_from_working_is_said_once(
     assert ended.stderr.count(why) == 1
     assert "Traceback" not in ended.stderr
     assert "sesame" not in ended.stderr
+
+
+@needs_redis
+def test_a_worker_waits_for_redis_and_says_so_once(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path)
+    environment = {
+        **os.environ, "MASKLOOP_DATA_DIR": str(tmp_path), "MASKLOOP_MODEL": "watershed", "REDIS_URL": server.url
+    }  # fmt: skip
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen([sys.executable, "-m", "maskloop", "worker"], env=environment, stderr=file)
+    try:
+        wait_until(lambda: "waiting for it" in log.read_text())
+        time.sleep(2.5)
+        server.start()
+        wait_until(lambda: "ready with watershed" in log.read_text())
+    finally:
+        process.terminate()
+        process.wait(30)
+        server.stop()
+    said = log.read_text()
+    assert said.count("waiting for it") == 1
+    assert "Traceback" not in said

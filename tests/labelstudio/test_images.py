@@ -356,3 +356,17 @@ def test_local_files_that_are_not_here_come_from_label_studio(studio: Server, tm
     (tmp_path / "b.png").write_bytes(encoded(255 - PIXELS))
     assert np.array_equal(images.load("/data/local-files/?d=b.png").pixels, 255 - PIXELS)
     assert len(studio.paths) == 1
+
+
+def test_what_is_outside_of_the_folder_is_not_told(studio: Server, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (tmp_path / "secret.png").write_bytes(PNG)
+    images = store(studio, local_files_root=root)
+    said = set()
+    for name in ("secret.png", "nothing.png"):
+        with pytest.raises(ImageError) as error:
+            images.load(f"/data/local-files/?d=../{name}")
+        said.add(str(error.value).replace(name, "..."))
+    assert len(said) == 1
+    assert studio.paths == []

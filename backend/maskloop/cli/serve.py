@@ -68,7 +68,7 @@ def serve(
     log.info("Process %d; Ctrl+C stops it", os.getpid())
     signal.signal(signal.SIGTERM, _stop)
     trainer = None
-    if settings.train and not settings.redis_url.get_secret_value():
+    if not settings.redis_url.get_secret_value():
         from maskloop.jobs import trainer as trainers
 
         trainer = trainers.Companion(settings)

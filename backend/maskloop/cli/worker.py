@@ -76,7 +76,6 @@ def work(index: int, stamp: Stamp, count: int, device: str) -> None:
     """One worker process: load, warm up, test itself, and only then take jobs."""
     from maskloop.jobs.handlers import build_workbench, handlers
     from maskloop.log import configure
-    from maskloop.queue import wire
     from maskloop.queue.store import RedisStore
     from maskloop.queue.supervisor import WRONG_SETTING, end_with_parent
     from maskloop.queue.worker import GpuWorker, keep_working
@@ -88,7 +87,7 @@ def work(index: int, stamp: Stamp, count: int, device: str) -> None:
     configure(settings.log_level)
     log = logging.getLogger("maskloop.worker")
     url = settings.redis_url.get_secret_value()
-    wire.connect(url).ping()  # before the long way through the model, not after
+    _await_redis(url, stamp, log)  # before the long way through the model, not after
     began = time.monotonic()
     try:
         settings = settings.model_copy(update=device_settings(settings, index, count, device))
@@ -111,6 +110,24 @@ def work(index: int, stamp: Stamp, count: int, device: str) -> None:
     stamp.value = 0.0
     log.info("ready with %s on %s after %.1f s", bench.base_version, settings.device, time.monotonic() - began)
     keep_working(make)
+
+
+def _await_redis(url: str, stamp: Stamp, log: logging.Logger) -> None:
+    """Return when Redis answers; say once that it does not. The stamp says that this is no hanging."""
+    from maskloop.queue import wire
+
+    said = False
+    while True:
+        try:
+            with wire.connect(url) as redis:
+                redis.ping()
+            return
+        except wire.UNREACHABLE as error:
+            if not said:
+                log.warning("Redis at %s (REDIS_URL): %s; waiting for it", wire.without_password(url), error)
+            said = True
+        stamp.value = -time.monotonic()
+        time.sleep(1.0)
 
 
 def device_settings(settings: Settings, index: int, count: int, device: str) -> dict[str, str | int]:

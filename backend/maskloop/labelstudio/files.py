@@ -75,6 +75,14 @@ class DiskCache:
             total -= size
 
 
+def is_missing(root: Path, name: str) -> bool:
+    """Whether a name below the root is no file there. False for one that leads out of it: what is there is not told."""
+    if "\0" in name:
+        return False
+    base, path = os.path.realpath(root), os.path.realpath(os.path.join(root, name))
+    return os.path.commonpath([base, path]) == base and not os.path.isfile(path)
+
+
 def read_local(root: Path, name: str, max_bytes: int) -> bytes:
     """A regular file in a folder, wherever links lead. Raises ImageError.
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
 from maskloop.labelstudio.fetch import Fetcher, FetchOptions
-from maskloop.labelstudio.files import FRESH_SECONDS, DiskCache, read_local
+from maskloop.labelstudio.files import FRESH_SECONDS, DiskCache, is_missing, read_local
 from maskloop.labelstudio.pixels import upright
 from maskloop.labelstudio.urls import ImageAway, ImageError, is_file, shown
 from maskloop.segment.prompt import Image
@@ -132,7 +132,7 @@ class ImageStore:
             return None
         if re.match(r"/?data/local-files/?\?", url):
             name = parse_qs(urlsplit(url).query).get("d", [""])[-1].lstrip("/")
-            if self.options.label_studio_url and not (root / name).is_file():
+            if self.options.label_studio_url and is_missing(root, name):
                 return None
             return read_local(root, name, self.options.max_bytes)
         if url.startswith(f"{root}/"):
