@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from maskloop.labelstudio import interaction
 from maskloop.labelstudio.regions import region_id
 from maskloop.segment.prompt import Box, Point
 
@@ -105,6 +106,15 @@ def test_strokes_are_scribbles() -> None:
     assert erased.mask[24, 36]
     assert not (painted.mask & erased.mask).any()
     assert 60 < painted.mask.sum() < 140
+
+
+def test_more_strokes_than_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interaction, "MOST_PAINTED", CAT.size)
+    assert Desk().mask(body(brush("s1", CAT))).prompt.scribbles
+    monkeypatch.setattr(interaction, "MOST_PAINTED", CAT.size - 1)
+    refused = Desk().nothing(body(brush("s1", CAT)))
+    assert refused.refused
+    assert "too many" in refused.reason
 
 
 def test_a_finished_brush_region_is_a_scribble() -> None:

@@ -22,7 +22,7 @@ from maskloop.labelstudio.requests import PredictRequest, Task
 from maskloop.labelstudio.rle import decode_mask
 from maskloop.labelstudio.shapes import Brush
 from maskloop.labelstudio.sources import Region
-from maskloop.labelstudio.strokes import scribbles
+from maskloop.labelstudio.strokes import MOST_PAINTED, scribbles
 from maskloop.segment.prompt import Box, Mask, Point, Prompt, Scribble
 
 log = logging.getLogger(__name__)
@@ -149,6 +149,8 @@ class _Reading:
         return self._interaction(prompt, self._new(region.id), (region, *points), box_note=note)
 
     def _strokes(self, regions: Sequence[Region]) -> Interaction | Nothing:
+        if len(regions) * self.size[0] * self.size[1] > MOST_PAINTED:
+            return Nothing(f"{len(regions)} strokes on an image of that size are too many at once", refused=True)
         drawn: list[Scribble] = []
         for region in regions:
             if isinstance(region.shape, Brush):

@@ -11,6 +11,9 @@ from maskloop.labelstudio.rle import RleError, decode_mask
 from maskloop.labelstudio.shapes import Brush, Stroke
 from maskloop.segment.prompt import Mask, Scribble
 
+MOST_PAINTED = 500_000_000
+"""Pixels of the masks of all strokes of one prompt together: each stroke is a mask of the image's size."""
+
 SHIFT = 4
 """Fractional bits of OpenCV's fixed point coordinates."""
 
