@@ -60,3 +60,20 @@ def test_a_webhook_without_proof_is_a_hint_when_the_annotation_can_be_read_again
     )
     assert client.post("/webhook", json=EVENT).status_code == 200
     assert client.post("/webhook", json=EVENT, auth=("me", "wrong")).status_code == 401
+
+
+@pytest.mark.parametrize("host", ["localhost:9090", "127.0.0.1", "[::1]:9090", "host.docker.internal:9090", "maskloop"])
+def test_without_a_password_this_machine_is_served_by_its_names(serve: Serve, host: str) -> None:
+    assert serve()[0].get("/health", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example:9090", "localhost.evil.example", "127.0.0.1.evil.example"])
+def test_a_page_whose_name_was_pointed_here_reads_nothing(serve: Serve, host: str) -> None:
+    client, _ = serve()
+    for route in ("/", "/health", "/versions"):
+        assert client.get(route, headers={"Host": host}).status_code == 403
+    refused = client.post("/webhook", json={}, headers={"Host": host})
+    assert refused.status_code == 403
+    assert "BASIC_AUTH_USER" in refused.get_json()["error"]
+    locked, _ = serve(basic_auth_user="studio", basic_auth_pass="sesame")
+    assert locked.get("/health", headers={"Host": host}, auth=("studio", "sesame")).status_code == 200

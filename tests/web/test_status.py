@@ -32,9 +32,9 @@ def test_the_page_shows_model_queue_and_latency(serve: Serve) -> None:
 
 
 def test_a_server_that_nobody_connected_says_how_and_with_which_url(client: FlaskClient) -> None:
-    page = client.get("/", base_url="http://masks.example:9090").get_data(as_text=True)
+    page = client.get("/", base_url="http://masks.local:9090").get_data(as_text=True)
     assert "has not called yet" in page
-    assert "<code>http://masks.example:9090</code>" in page
+    assert "<code>http://masks.local:9090</code>" in page
     client.post("/setup", json={"project": "5.1700000000", "schema": "<View/>"})
     page = client.get("/").get_data(as_text=True)
     assert "has not called yet" not in page

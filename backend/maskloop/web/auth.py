@@ -9,7 +9,10 @@ password nor a secret is set, only this machine gets here, and is believed.
 from __future__ import annotations
 
 import hmac
+from contextlib import suppress
 from enum import Enum
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from flask import Request, Response, jsonify
 
@@ -19,6 +22,12 @@ SECRET_HEADER = "X-MaskLoop-Secret"
 
 OPEN_ROUTES = frozenset({"/live", "/ready"})
 """Answered without credentials: orchestrators probe without any. On /health Label Studio tries its password."""
+
+
+ELSEWHERE = (
+    "This MaskLoop has no password and is for this machine only; it was asked for as {}. "
+    "Use http://localhost, or set BASIC_AUTH_USER and BASIC_AUTH_PASS."
+)
 
 
 class Trust(Enum):
@@ -44,12 +53,28 @@ def has_valid_credentials(request: Request, settings: Settings) -> bool:
 
 
 def check(request: Request, settings: Settings) -> Response | None:
-    """None when the request may go on, else the 401 to answer."""
+    """None when the request may go on, else the 401 or 403 to answer."""
+    if not settings.has_credentials and _is_public(request.host):
+        response = jsonify({"error": ELSEWHERE.format(request.host)})
+        response.status_code = 403
+        return response
     if not settings.has_credentials or request.path in OPEN_ROUTES or request.path == "/webhook":
         return None
     if has_valid_credentials(request, settings):
         return None
     return unauthorized("This MaskLoop asks for Basic auth: enter user and password in the model's connection form.")
+
+
+def _is_public(host: str) -> bool:
+    """Whether a Host header names a domain that anybody could have registered, and pointed at this machine.
+
+    A page of such a domain, open in a browser here, would read what MaskLoop answers ("DNS rebinding").
+    """
+    name = urlsplit(f"//{host}").hostname or ""
+    with suppress(ValueError):
+        ip_address(name)
+        return False
+    return "." in name and not name.endswith((".localhost", ".local", ".internal"))
 
 
 def unauthorized(message: str) -> Response:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from maskloop import metrics
 from maskloop.jobs.effort import measure
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 
 WAITING = 1000
 """Events that may wait to be looked up; what comes beyond is found by polling."""
+
+UNREAD = 10_000
+"""Annotations of one event that are looked up; polling finds more."""
 
 UNMEASURED = 100
 """Submissions that may wait to be measured; what comes beyond is missing in the metrics."""
@@ -44,7 +48,7 @@ class Inbox:
         """Record an event; a doubtful one counts only once Label Studio confirms it."""
         if proven:
             self._record(event)
-        if self._client is not None and not self._background.put(event):
+        if self._client is not None and not self._background.put(_bare(event)):
             log.warning("too many events at once; polling finds what is not looked up now")
 
     def meet(self, project: int) -> None:
@@ -131,3 +135,11 @@ class Inbox:
                 self._ledger.delete_tasks(event.project, gone)
             case ProjectUpdated():
                 self._ledger.record_project(event.project, client.project(event.project).label_config)
+
+
+def _bare(event: Event) -> Event:
+    """An event without what Label Studio is asked for again anyway: masks would fill the memory while they wait."""
+    if not isinstance(event, Submitted):
+        return event
+    few = tuple(replace(told, regions=(), masks=(), left_out=(), data={}) for told in event.annotations[:UNREAD])
+    return replace(event, annotations=few, label_config=None)
