@@ -120,6 +120,29 @@ def test_a_project_that_fails_does_not_stop_the_others(
     assert all(ledger.polled(project)[1] > 0 for project in (0, 7, PROJECT))
 
 
+def test_a_label_studio_that_does_not_answer_is_asked_once_and_not_for_each_project(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving() as server:
+        client = LabelStudioClient(server.url, KEY)
+    asked: list[int] = []
+
+    def ask(ledger: Ledger, client: LabelStudioClient, project: int, *rest: Any) -> int:
+        asked.append(project)
+        return reconcile(ledger, client, project, *rest)
+
+    monkeypatch.setattr(reconciling, "reconcile", ask)
+    for project in (1, 2, 3):
+        ledger.record_project(project, CONFIG)
+    looking = Reconciler(ledger, client, 1_000_000)
+    for _ in range(3):
+        looking.look(0.0)
+    assert len(asked) == 1
+    monkeypatch.setattr(looking, "_silent_until", 0.0)
+    looking.look(0.0)
+    assert len(asked) == 2
+
+
 def test_a_deletion_that_nobody_told_is_found_at_the_next_start_and_within_a_day(
     studio: Studio, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,7 +97,9 @@ def tables(found: dict[str, Any]) -> RenderableType:
         if not rows:
             parts.append(f"[bold]{title}[/bold]: {empty}")
             return
-        grid = Table(*rows[0], title=title, title_justify="left")
+        grid = Table(title=title, title_justify="left")
+        for name in rows[0]:
+            grid.add_column(name, overflow="fold")
         for row in rows:
             grid.add_row(*(", ".join(map(str, v)) if isinstance(v, list) else str(v) for v in row.values()))
         parts.append(grid)

@@ -109,7 +109,9 @@ def compare(
             changes, objects, images = run(settings, project, first, second)
         except Exception as error:
             _fail(str(error))
-    table = Table("metric", first, second, "interval of the difference")
+    table = Table()
+    for name in ("metric", first, second, "95 % interval of the difference (effort: 90 %)"):
+        table.add_column(name, overflow="fold")
     for change in changes:
         low, high = f"{change.low:+.3f}", f"{change.high:+.3f}"
         table.add_row(change.metric, f"{change.first:.3f}", f"{change.second:.3f}", f"{low} to {high}")

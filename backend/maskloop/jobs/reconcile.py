@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from maskloop.jobs.submissions import from_api
 from maskloop.labelstudio.client import LabelStudioClient
-from maskloop.labelstudio.records import Annotation, LabelStudioError, Missing, is_gone
+from maskloop.labelstudio.records import Annotation, LabelStudioError, Missing, Unreachable, is_gone
 from maskloop.ledger import Ledger, Recorded, TrainingState
 from maskloop.ledger.submissions import normal_time
 
@@ -23,6 +23,9 @@ OVERLAP = timedelta(minutes=2)
 WHOLE_EVERY = 86_400.0
 """Seconds after which a project is read whole again: a deletion leaves no trace in what changed lately."""
 
+SILENT_SECONDS = 60.0
+"""A Label Studio that does not answer is left alone for this long: each try may take half of it."""
+
 
 class Reconciler:
     """Looks for lost events, project by project: at its first look and once a day in everything a project has."""
@@ -32,15 +35,20 @@ class Reconciler:
         self._client = client
         self._max_pixels = max_pixels
         self._read_whole: dict[int, float] = {}
+        self._silent_until = 0.0
 
     def look(self, every: float) -> None:
-        """Reconcile each project that is due; one that fails does not stop the others.
+        """Reconcile each project that is due; one that fails does not stop the others, but a server that is away does.
 
         Due is what was not asked for within ``every`` seconds, or not since a training of it was asked for.
         """
+        if time.monotonic() < self._silent_until:
+            return
         for seconds in (every, math.inf):  # the first may take minutes, and trainings are asked for meanwhile
             for project in self._due(seconds):
-                self._look_at(project)
+                if not self._look_at(project):
+                    self._silent_until = time.monotonic() + SILENT_SECONDS
+                    return
 
     def _due(self, every: float) -> list[int]:
         wanted = {t.project: t.requested_at for t in self._ledger.trainings() if t.state is TrainingState.WAITING}
@@ -48,7 +56,8 @@ class Reconciler:
         now = time.time()
         return [p for p, at in polled.items() if now - at > every or wanted.get(p, 0.0) > at]
 
-    def _look_at(self, project: int) -> None:
+    def _look_at(self, project: int) -> bool:
+        """Reconcile a project; False when Label Studio does not answer at all, for which each would wait in turn."""
         now, last = time.monotonic(), self._read_whole.get(project)
         whole = last is None or now - last > WHOLE_EVERY
         try:
@@ -59,9 +68,10 @@ class Reconciler:
             else:
                 log.exception("project %d: lost events could not be looked for", project)
             self._ledger.record_poll(project, self._ledger.polled(project)[0])
-        else:
-            if whole:
-                self._read_whole[project] = now
+            return not isinstance(error, Unreachable)
+        if whole:
+            self._read_whole[project] = now
+        return True
 
 
 def reconcile(ledger: Ledger, client: LabelStudioClient, project: int, max_pixels: int, whole: bool = False) -> int:

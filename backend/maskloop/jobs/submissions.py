@@ -74,9 +74,10 @@ def image_url(data: Mapping[str, Any], config: str) -> str:
 def config_labels(config: str | None) -> frozenset[str] | None:
     """The labels that masks may have now, None when that is not known (or they come from the task's data)."""
     try:
-        output = LabelConfig.parse(config).output() if config else None
+        found = LabelConfig.parse(config) if config else None
     except ConfigError:
         return None
-    if output is None or output.dynamic or not output.labels:
+    makers = [control for control in found.controls if control.makes_masks] if found else []
+    if not makers or any(control.dynamic or not control.labels for control in makers):
         return None
-    return frozenset(output.labels)
+    return frozenset(label for control in makers for label in control.labels)

@@ -71,12 +71,12 @@ class Trainer:
             self._ledger.forget_predictions(before=now - PREDICTIONS_KEPT)
             self._ledger.forget_batches(before=now - BATCHES_KEPT)
             self._forgot = now
+        if self._attempt is not None and self._attempt.over():
+            self._attempt = None
         if self._reconciler is not None:
             self._reconciler.look(self._settings.poll_seconds)
         if self._settings.train:
             request_due(self._ledger, self._settings)
-        if self._attempt is not None and self._attempt.over():
-            self._attempt = None
         if self._attempt is None:
             self._attempt = take_up(self._settings, self._ledger)
 

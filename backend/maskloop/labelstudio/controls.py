@@ -47,6 +47,10 @@ class Control:
         return self.tag.lower()
 
     @property
+    def makes_masks(self) -> bool:
+        return self.tag in (*BRUSH_TAGS, *POLYGON_TAGS)
+
+    @property
     def labelled(self) -> bool:
         return self.tag.endswith("Labels")
 
