@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import concurrent.futures
 import io
 import json
 from pathlib import Path
@@ -15,6 +16,7 @@ from maskloop.jobs.predict import PredictAnswer, PredictRequest
 from maskloop.jobs.workbench import Workbench
 from maskloop.labelstudio import rle
 from maskloop.queue.job import JobError
+from maskloop.queue.pauses import Later
 from maskloop.segment.prompt import Box, Mask, Point, Prompt
 from maskloop.settings import Settings
 
@@ -48,7 +50,11 @@ def ask(bench: Workbench, **given: Any) -> PredictAnswer:
         **{"url": picture(), "task": 1, "version": bench.base_version, "prompt": Prompt(), **given}
     )
     payload = json.loads(json.dumps(request.to_json()))
-    (outcome,) = handlers(bench)["predict"]([payload])
+    run = handlers(bench)["predict"]
+    (outcome,) = run([payload])
+    if isinstance(outcome, Later):
+        concurrent.futures.wait([outcome.ready], 20)
+        (outcome,) = run([payload])
     if isinstance(outcome, Exception):
         raise outcome
     return PredictAnswer.from_json(json.loads(json.dumps(outcome)))
