@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from maskloop import __version__
 from maskloop.learn.clicks import next_click
 from maskloop.learn.gate import PATIENCE, Score
 from maskloop.learn.samples import Sample, Target
@@ -66,7 +67,7 @@ def take(
     for number, (sample, target) in enumerate(asked):
         if number >= LEAST_ASKED and time.monotonic() > until:
             break
-        key = f"{weights}/{target.digest}/{sample.content}/both"
+        key = f"{__version__}/{weights}/{target.digest}/{sample.content}/both"
         if key not in remembered:
             score = _clicked(segmenter, embed(sample), sample, target)
             remembered[key] = {k: v for k, v in asdict(score).items() if k in _NUMBERS}
