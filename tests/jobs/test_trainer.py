@@ -181,7 +181,9 @@ def test_a_training_that_takes_too_much_memory_is_ended(tmp_path: Path, ledger: 
     training = ledger.request_training(PROJECT, "Start Training")
     trainer = Trainer(settings(tmp_path, train_memory_mb=256), ledger)
     assert wait(ledger, trainer, training.id) is TrainingState.FAILED
-    assert "MASKLOOP_TRAIN_MEMORY_MB" in ledger.training(training.id).note  # type: ignore[union-attr]
+    note = ledger.training(training.id).note  # type: ignore[union-attr]
+    assert "MASKLOOP_TRAIN_MEMORY_MB" in note
+    assert "MASKLOOP_TRAIN_MEMORY_MB" in Path(note.rpartition("report: ")[2]).read_text()
 
 
 @pytest.mark.parametrize("model", [pytest.param("clicknet", marks=NEEDS_WEIGHTS), "sam2"])

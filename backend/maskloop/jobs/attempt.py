@@ -43,13 +43,26 @@ class Attempt:
         if code is None:
             if reason := self._too_much():
                 end(self.process)
-                self._ledger.finish_training(self.training.id, self._owner, TrainingState.FAILED, reason)
+                note = f"{reason}{self._report(reason)}"
+                self._ledger.finish_training(self.training.id, self._owner, TrainingState.FAILED, note)
                 log.warning("training %d was ended: %s", self.training.id, reason)
             return bool(reason)
         if code != 0:
             log.warning("training %d died with exit code %d; it is taken up again", self.training.id, code)
             self._ledger.release_training(self.training.id, self._owner, died=True)
         return True
+
+    def _report(self, reason: str) -> str:
+        """Leave the report that the training itself cannot write any more; where it is, for the note."""
+        from maskloop.learn.report import Outcome, write_outcome  # matplotlib: not for a trainer that only watches
+
+        training, state = self.training, TrainingState.FAILED.value
+        folder = self._settings.data_dir / "learning" / f"p{training.project}" / "reports" / str(training.id)
+        try:
+            return f"; report: {write_outcome(folder, Outcome(training.project, training.id, state, reason))}"
+        except OSError as error:
+            log.warning("training %d: its report could not be written: %s", training.id, error)
+            return ""
 
     def give_back(self) -> None:
         """End its process; another trainer goes on from the last checkpoint."""
