@@ -11,8 +11,9 @@ from flask import Request
 
 from maskloop.web.errors import ClientError
 
-ODD = re.compile(rb"\\u[dD][89a-fA-F]|\d[eE]\+?\d{3}")
-"""What a body may hold that is JSON, but neither text that can be written anywhere nor a finite number."""
+ODD = re.compile(rb"[\\eE](?:u[dD][89a-fA-F]|\+?\d{3})")
+"""Where a body may hold what is JSON, but neither text that can be written anywhere nor a finite number. Sought
+by its first letter: a body is mostly digits, and an annotator waits."""
 
 
 def json_object(request: Request) -> dict[str, Any]:
