@@ -100,11 +100,11 @@ def test_one_entry_for_each_task_in_order(start: Start, ledger: Ledger) -> None:
 
 
 def test_a_task_with_nothing_to_go_by_has_no_entry_and_is_no_work(start: Start, work: Work, ledger: Ledger) -> None:
-    before = REGISTRY.get_sample_value("maskloop_failures_total", {"cause": "no image"}) or 0
+    before = REGISTRY.get_sample_value("maskloop_failures_total", {"cause": "unusable"}) or 0
     mixed = PredictRequest(3, asked().config, (*asked(id=1).tasks, *request(2).tasks, *asked(id=3, data={}).tasks))
     assert masks(start().answer(mixed, "v1")) == [None, "mask of 2", None]
     assert work.ran == [2]
-    assert (REGISTRY.get_sample_value("maskloop_failures_total", {"cause": "no image"}) or 0) == before + 1
+    assert (REGISTRY.get_sample_value("maskloop_failures_total", {"cause": "unusable"}) or 0) == before + 1
     assert start().answer(PredictRequest(3, asked().config, asked(id=1).tasks), "v1") == [[]]
     assert len(ledger.batches()) == 1
 

@@ -109,9 +109,11 @@ def test_the_part_of_an_image_never_changes(ledger: Ledger) -> None:
 
 
 def test_a_persons_wish_goes_before_those_that_wait(ledger: Ledger) -> None:
-    for not_before in (time.time() + 1000, time.time() - 1):
-        ledger.request_training(1, "10 new submissions", not_before)
+    for waiting, not_before in (("10 new", time.time() + 1000), ("10 new", time.time() - 1), ("Start Training", 0.0)):
+        ledger.request_training(1, waiting, not_before)
         assert ledger.request_training(1, "by hand").trigger == "by hand"
+        for later, at in (("Start Training", 0.0), ("20 new", time.time() - 2000)):
+            assert ledger.request_training(1, later, at).trigger == "by hand"
         claimed = ledger.claim_training("a")
         assert claimed is not None
         assert claimed.trigger == "by hand"

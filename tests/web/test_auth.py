@@ -67,6 +67,11 @@ def test_without_a_password_this_machine_is_served_by_its_names(serve: Serve, ho
     assert serve()[0].get("/health", headers={"Host": host}).status_code == 200
 
 
+@pytest.mark.parametrize("host", ["[::1", "localhost]", "a b.example", ":"])
+def test_a_host_that_is_none_is_no_failure_of_ours(serve: Serve, host: str) -> None:
+    assert serve()[0].get("/health", headers={"Host": host}).status_code < 500
+
+
 @pytest.mark.parametrize("host", ["evil.example:9090", "localhost.evil.example", "127.0.0.1.evil.example"])
 def test_a_page_whose_name_was_pointed_here_reads_nothing(serve: Serve, host: str) -> None:
     client, _ = serve()

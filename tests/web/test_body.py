@@ -108,7 +108,8 @@ def test_a_project_that_cannot_be_is_refused(client: FlaskClient, project: Any) 
 
 
 def test_a_job_that_cannot_be_is_not_found(client: FlaskClient) -> None:
-    assert client.get(f"/job_status?job=training-{'9' * 30}").status_code == 404
+    for number in ("9" * 30, "0" * 19 + "1" * 30, "9" * 5000):
+        assert client.get(f"/job_status?job=training-{number}").status_code == 404
     assert client.get(f"/versions?project={'9' * 300}").get_json()["versions"]
 
 

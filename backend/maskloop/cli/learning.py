@@ -23,7 +23,7 @@ def train(
 
     If a trainer is running it does the work and this only watches; Ctrl+C then leaves it running.
     """
-    from maskloop.ledger import Ledger, TrainingState
+    from maskloop.ledger import BY_HAND, Ledger, TrainingState
     from maskloop.settings import Settings
 
     settings = Settings()
@@ -44,7 +44,7 @@ def train(
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # A KeyboardInterrupt may come between a claim and who would give it back.
             signal.signal(number, lambda *_: stop.set())
-        done = _see_through(settings, ledger, ledger.request_training(project, "by hand"), stop)
+        done = _see_through(settings, ledger, ledger.request_training(project, BY_HAND), stop)
     finally:
         ledger.close()
     typer.echo(f"training {done.id}: {done.state.value}; {done.note}")

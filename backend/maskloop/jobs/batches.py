@@ -95,7 +95,7 @@ class Batches:
         for task in request.tasks:
             if task.problem is not None:
                 log.warning("task %s: %s", task.id, task.problem)
-                metrics.FAILURES.labels("no image").inc()
+                metrics.FAILURES.labels("unusable").inc()
             elif (asked := plan(task, request.config, version, live, scored)) is not None:
                 plans.setdefault(asked.task, replace(asked, opened=len(request.tasks) == 1))
         entries = self._ask(request.project, version, list(plans.values()), until) if plans else {}

@@ -25,7 +25,7 @@ from maskloop.learn import samples as samples_of
 from maskloop.learn.report import Outcome
 from maskloop.learn.samples import HOLDOUT, TRAIN, Collected, LeftOut, Sample
 from maskloop.learn.versions import Overtaken
-from maskloop.ledger import DatabaseError, Ledger, Signal, Training, TrainingState
+from maskloop.ledger import BY_HAND, DatabaseError, Ledger, Signal, Training, TrainingState
 from maskloop.log import configure
 from maskloop.segment.card import read_card
 from maskloop.settings import Settings
@@ -69,7 +69,7 @@ def train(settings: Settings, ledger: Ledger, training: Training, owner: str) ->
 
 
 def _train(run: Run) -> TrainingState:
-    by_hand = run.training.trigger == "by hand"
+    by_hand = run.training.trigger == BY_HAND
     finished = _published_before(run)
     if finished is not None:
         return finished

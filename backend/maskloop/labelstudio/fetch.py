@@ -23,6 +23,8 @@ HOPS = 5
 REDIRECTS = (301, 302, 303, 307, 308)
 SILENT_SECONDS = 15.0
 """A host that took no connection is not tried again for this long: each try costs seconds."""
+MOST_SILENT = 1000
+"""Hosts that are remembered as silent at most; then all are tried again."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,8 @@ class Fetcher:
             # A refused connection is one of them to urllib3, but costs nothing.
             refused = isinstance(error, urllib3.exceptions.NewConnectionError)
             if isinstance(error, urllib3.exceptions.ConnectTimeoutError) and not refused:
+                if len(self._silent) >= MOST_SILENT:
+                    self._silent.clear()
                 self._silent[host, port] = time.monotonic() + SILENT_SECONDS
             if time.monotonic() >= deadline:
                 raise ImageAway(

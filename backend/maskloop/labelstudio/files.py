@@ -77,10 +77,8 @@ class DiskCache:
 
 def is_missing(root: Path, name: str) -> bool:
     """Whether a name below the root is no file there. False for one that leads out of it: what is there is not told."""
-    if "\0" in name:
-        return False
-    base, path = os.path.realpath(root), os.path.realpath(os.path.join(root, name))
-    return os.path.commonpath([base, path]) == base and not os.path.isfile(path)
+    path = _below(root, name) if "\0" not in name else None
+    return path is not None and not os.path.isfile(path)
 
 
 def read_local(root: Path, name: str, max_bytes: int) -> bytes:
@@ -88,13 +86,12 @@ def read_local(root: Path, name: str, max_bytes: int) -> bytes:
 
     ``name`` is a path below the root or an absolute one into it.
     """
-    base = os.path.realpath(root)
-    if base == os.sep:
+    if os.path.realpath(root) == os.sep:
         raise ImageError("MASKLOOP_LOCAL_FILES_ROOT is '/', which would let tasks read every file. Name a folder.")
     if "\0" in name:
         raise ImageError("a file name holds no zero byte.")
-    path = os.path.realpath(os.path.join(base, name))
-    if os.path.commonpath([base, path]) != base:
+    path = _below(root, name)
+    if path is None:
         raise ImageError(f"{name!r} is outside of MASKLOOP_LOCAL_FILES_ROOT.")
     try:
         # A pipe would wait for somebody to write, and a device is no image.
@@ -111,3 +108,10 @@ def read_local(root: Path, name: str, max_bytes: int) -> bytes:
             return file.read(max_bytes)
     finally:
         os.close(handle)
+
+
+def _below(root: Path, name: str) -> str | None:
+    """Where a name leads to, links followed; None if that is outside of the root."""
+    base = os.path.realpath(root)
+    path = os.path.realpath(os.path.join(base, name))
+    return path if os.path.commonpath([base, path]) == base else None

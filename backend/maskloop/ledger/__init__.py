@@ -2,6 +2,7 @@
 
 from maskloop.ledger.batches import Batches
 from maskloop.ledger.facts import (
+    BY_HAND,
     BatchItem,
     BatchProgress,
     Prediction,
@@ -20,6 +21,7 @@ from maskloop.ledger.submissions import Submissions
 from maskloop.ledger.trainings import Trainings
 
 __all__ = [
+    "BY_HAND",
     "BatchItem",
     "BatchProgress",
     "DatabaseError",

@@ -75,6 +75,10 @@ class Recorded(Enum):
     DELETED = "deleted"
 
 
+BY_HAND = "by hand"
+"""The trigger of a training that is done even if nothing is new."""
+
+
 class TrainingState(Enum):
     """Where a training is. Waiting and running are open; the others are final."""
 

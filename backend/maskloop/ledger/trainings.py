@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session, aliased
 
-from maskloop.ledger.facts import Promotion, Signal, Training, TrainingState
+from maskloop.ledger.facts import BY_HAND, Promotion, Signal, Training, TrainingState
 from maskloop.ledger.projects import known_project
 from maskloop.ledger.store import Store
 from maskloop.ledger.tables import PromotionRow, SplitRow, TrainingRow
@@ -24,7 +24,7 @@ class Trainings(Store):
     def request_training(self, project: int, trigger: str, not_before: float = 0.0) -> Training:
         """Ask for a training; while one waits, this is that one. It starts at the earliest wish, and is called by that.
 
-        Whoever asks without a ``not_before`` is a person, whose wish goes before all others.
+        One BY_HAND stays one, whoever else asks, and becomes one when it waits already.
         """
 
         def work(session: Session) -> Training:
@@ -36,8 +36,9 @@ class Trainings(Store):
                     attempt=0, progress=0.0, note="", cancel=False,
                 )  # fmt: skip
                 session.add(row)
-            elif not_before < row.not_before or not not_before:
-                row.not_before, row.trigger = not_before, trigger
+            elif not_before < row.not_before or trigger == BY_HAND:
+                row.not_before = min(row.not_before, not_before)
+                row.trigger = row.trigger if row.trigger == BY_HAND else trigger
             session.flush()
             return _training(row)
 

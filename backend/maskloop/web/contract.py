@@ -57,7 +57,7 @@ def routes(services: Services) -> Blueprint:
         if not isinstance(job, str):
             raise ClientError("Name the job: ?job=training-1, as /train or START_TRAINING answered it.")
         kind, _, number = job.partition("-")
-        if kind == "training" and number.isdecimal() and is_id(int(number[:20])):
+        if kind == "training" and number.isdecimal() and len(number) < 20 and is_id(int(number)):
             training = services.ledger.training(int(number))
             if training is not None:
                 return jsonify(
