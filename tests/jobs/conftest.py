@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from maskloop.jobs.batches import Batches
+from maskloop.labelstudio.client import LabelStudioClient
 from maskloop.ledger import Ledger
+from maskloop.queue.local import LocalQueue
 from tests.jobs.shelf import Shelf, open_shelf
+from tests.jobs.work import Start, Work
 
 
 @pytest.fixture
@@ -22,3 +27,25 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 def shelf() -> Iterator[Shelf]:
     with open_shelf() as shelf:
         yield shelf
+
+
+@pytest.fixture
+def work() -> Work:
+    return Work()
+
+
+@pytest.fixture
+def start(work: Work, ledger: Ledger) -> Iterator[Start]:
+    queue = LocalQueue({"preannotate": work})
+    started: list[Batches] = []
+
+    def start(deadline: float = 20.0, client: LabelStudioClient | None = None, **more: Any) -> Batches:
+        started.append(Batches(queue, ledger, client, deadline, **more))
+        return started[-1]
+
+    yield start
+    work.open.set()
+    work.go_on.set()
+    for batches in started:
+        batches.close()
+    queue.close()
