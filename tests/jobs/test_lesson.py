@@ -90,7 +90,7 @@ def learned(run: Run, monkeypatch: pytest.MonkeyPatch, clicks: Verdict) -> Learn
     def teach(run: Run, trained: Sequence[Sample], current: Taught, base: Taught, device: Any) -> Course:
         return Course({}, 0.0, step=1)
 
-    def write(run: Run, folder: Path, start: Path, course: Course) -> None:
+    def write(run: Run, folder: Path, start: Path, *_: Any) -> None:
         shutil.copytree(start, folder)
 
     monkeypatch.setattr(lesson, "teach", teach)

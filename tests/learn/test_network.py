@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from maskloop.learn.clicknet_lessons import ClicknetLessons
 from maskloop.learn.network import load_network, save_version
-from maskloop.segment.card import check_files, read_card
+from maskloop.segment.card import check_files, labels_of, read_card
 from maskloop.settings import default_models_dir
 
 SHIPPED = default_models_dir() / "clicknet"
@@ -30,3 +31,15 @@ def test_a_version_keeps_the_first_decoder_beside_what_was_learned_and_is_taught
     second = load_network(again)
     assert second.learned is not None
     assert torch.equal(second.learned.masks.weight, base.decoder.masks.weight)
+
+
+def test_a_version_says_which_images_and_labels_it_learned(tmp_path: Path) -> None:
+    taught = dict(load_network(SHIPPED).decoder.named_parameters())
+    known = [np.eye(4, dtype=np.float32)[k] for k in (0, 2)]
+    save_version(SHIPPED, taught, tmp_path, "taught", known, ["car", 'a "label"'])
+    found = load_network(tmp_path).known
+    assert found is not None
+    np.testing.assert_array_equal(found.numpy(), np.stack(known))
+    assert labels_of(read_card(tmp_path)) == ("car", 'a "label"')
+    assert load_network(SHIPPED).known is None
+    assert labels_of(read_card(SHIPPED)) == ()

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from maskloop.learn.uncertainty import agreement, certainty, familiarity, signature
+from maskloop.learn.uncertainty import agreement, certainty
 from maskloop.segment.prompt import Box, Point, Prompt
 from maskloop.segment.segmenter import Embedding, Prediction
 
@@ -65,17 +65,3 @@ def test_masks_that_change_when_the_prompt_moves_agree_less() -> None:
     assert values[1] < 0.2
     assert agreement(embedding, prompt, np.zeros((80, 100), bool), Fixed(True)) == 0.0
     assert agreement(embedding, Prompt(box=Box(0, 0, 100, 80)), np.ones((80, 100), bool), Fixed(True)) > 0
-
-
-def test_what_looks_like_the_labelled_images_is_familiar() -> None:
-    rng = np.random.default_rng(0)
-
-    def look(level: float) -> np.ndarray:
-        features = rng.normal(0, 0.1, (16, 5, 5)) + np.linspace(0, level, 16)[:, None, None]
-        return signature(Embedding({"f16": features.astype(np.float16)}, (80, 80), "x"))
-
-    labelled = [look(1.0) for _ in range(6)]
-    assert familiarity(look(1.0), labelled) > 0.6
-    assert familiarity(look(-1.0), labelled) == 0.0
-    assert familiarity(look(1.0), []) == 0.0
-    assert signature(Embedding({"pixels": np.zeros((4, 4, 3), np.uint8)}, (4, 4), "x")).size == 0

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,12 +11,13 @@ from skimage import data as pictures
 from maskloop.segment.card import ModelError, read_card, write_card
 from maskloop.segment.catalog import Catalog
 from maskloop.segment.clicknet import ClickNet, Way, encoder_hash
-from maskloop.segment.clicknet_net import ClickNetwork
+from maskloop.segment.clicknet_net import AHEAD, DOUBT, ClickNetwork, network_of
 from maskloop.segment.clicknet_state import State
 from maskloop.segment.clicknet_view import Window
+from maskloop.segment.familiarity import signature
 from maskloop.segment.memory import ANSWERS, FEATURES, Memory
 from maskloop.segment.prompt import Box, Mask, Point, Prompt, Scribble
-from maskloop.segment.segmenter import Embedding, Segmenter
+from maskloop.segment.segmenter import Embedding, Prediction, Segmenter
 from maskloop.settings import default_models_dir
 
 SHIPPED = default_models_dir() / "clicknet"
@@ -193,6 +196,47 @@ def test_of_two_decoders_the_one_that_is_surer_answers(
     first = model.decode(model.encode(scene[0]), prompt)
     assert np.array_equal(answer.mask, first.mask) != sure
     assert (answer.mask.sum() > 2 * first.mask.sum()) == sure
+
+
+def test_what_was_learned_answers_on_images_like_those_it_was_learned_on_and_nowhere_else(model: ClickNet) -> None:
+    rng = np.random.default_rng(0)
+
+    def drawn(level: int) -> np.ndarray:
+        pixels = np.full((120, 160, 3), (level, level, 90), np.uint8)
+        pixels[30:80, 40:100] = (200, 60, 40)
+        return np.clip(pixels + rng.normal(0, 12, pixels.shape), 0, 255).astype(np.uint8)
+
+    known = torch.from_numpy(np.stack([signature(model.encode(drawn(level))) for level in range(90, 130, 10)]))
+    tensors = model.network.state_dict()
+    own = {name.replace("decoder.", "learned."): value.clone() for name, value in tensors.items() if "decoder." in name}
+    own["learned.masks.bias"] += 100.0
+    own["learned.judge.2.bias"] += 50.0
+    two = ClickNet(network_of({**tensors, **own, "known": known}), "two")
+    prompt = Prompt((Point(70, 55),))
+    like, unlike = model.encode(drawn(105)), model.encode(np.zeros((120, 160, 3), np.uint8) + drawn(20)[::-1] // 3)
+    assert two.decode(like, prompt).mask.mean() > 0.9
+    assert np.array_equal(two.decode(unlike, prompt).mask, model.decode(unlike, prompt).mask)
+    both = two.decode_all([(like, prompt), (unlike, prompt)])
+    assert [one.mask.mean() > 0.9 for one in both if isinstance(one, Prediction)] == [True, False]
+
+
+def test_what_was_learned_is_preferred_for_the_labels_it_learned(
+    model: ClickNet, scene: tuple[np.ndarray, Mask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = model.network.state_dict()
+    own = {name.replace("decoder.", "learned."): value.clone() for name, value in tensors.items() if "decoder." in name}
+    two = ClickNet(network_of({**tensors, **own}), "two", labels=("cup",))
+    asked, decode = [], two.network.decode
+
+    def told(features: Any, prompts: Any, ahead: float | None) -> Any:
+        asked.append(ahead)
+        return decode(features, prompts, ahead)
+
+    monkeypatch.setattr(two.network, "decode", told)
+    for label in ("cup", "plate", None):
+        two.decode(model.encode(scene[0]), Prompt((Point(90, 100),), label=label))
+    assert list(dict.fromkeys(asked)) == [AHEAD, -DOUBT]
+    assert asked.count(-DOUBT) == 2 * asked.count(AHEAD)
 
 
 def test_the_encoder_hash_ignores_the_decoder() -> None:

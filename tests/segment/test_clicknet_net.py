@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from maskloop.segment.clicknet_decoder import PromptMaps
-from maskloop.segment.clicknet_net import side_by_side
+from maskloop.segment.clicknet_net import AHEAD, DOUBT, side_by_side
 
 
-def surer(first: list[float], learned: list[float], previous: float = 0.0) -> tuple[bool, list[float]]:
+def surer(
+    first: list[float], learned: list[float], previous: float = 0.0, ahead: float = -DOUBT
+) -> tuple[bool, list[float]]:
     """Whether what was learned is chosen, and the predicted IoUs, for two decoders that are so sure of their masks.
 
     ``previous`` is the probability of the mask so far.
@@ -22,7 +24,7 @@ def surer(first: list[float], learned: list[float], previous: float = 0.0) -> tu
 
     given = torch.zeros(1, 1, 2, 2)
     prompts = PromptMaps(torch.zeros(1, 1, 3), given, given.expand(-1, 2, -1, -1), given + previous)
-    logits, judged = side_by_side(decoder(first, 0.0), decoder(learned, 1.0), {}, prompts)
+    logits, judged = side_by_side(decoder(first, 0.0), decoder(learned, 1.0), {}, prompts, ahead)
     return bool(logits[0, 0, 0, 0] == 1), [round(float(j), 3) for j in judged[0].sigmoid()]
 
 
@@ -30,6 +32,12 @@ def test_the_surer_of_two_decoders_answers_with_its_own_masks() -> None:
     assert surer([0.5, 0.7, 0.2], [0.8, 0.3, 0.1]) == (True, [0.8, 0.3, 0.1])
     assert surer([0.5, 0.7, 0.2], [0.6, 0.3, 0.1]) == (False, [0.5, 0.7, 0.2])
     assert not surer([0.70, 0.1, 0.1], [0.71, 0.1, 0.1])[0], "what was learned has to be surer by a little"
+
+
+def test_a_label_that_was_learned_needs_less_certainty() -> None:
+    assert surer([0.8, 0.1, 0.1], [0.75, 0.1, 0.1], ahead=AHEAD)[0]
+    assert not surer([0.8, 0.1, 0.1], [0.75, 0.1, 0.1])[0]
+    assert not surer([0.8, 0.1, 0.1], [0.6, 0.1, 0.1], ahead=AHEAD)[0], "an object the base knows far better"
 
 
 def test_a_base_that_is_quite_sure_of_another_thing_gives_way_to_what_was_learned() -> None:
@@ -52,7 +60,7 @@ class Sees(torch.nn.Module):
 def together(first: Sees, learned: Sees) -> torch.Tensor:
     given = torch.zeros(1, 1, *first.answer[0].shape[2:])
     prompts = PromptMaps(torch.zeros(1, 1, 3), given, given.expand(-1, 2, -1, -1), given)
-    return side_by_side(first, learned, {}, prompts)[0][0, 0]
+    return side_by_side(first, learned, {}, prompts, -DOUBT)[0][0, 0]
 
 
 def rows(*values: float) -> torch.Tensor:
@@ -90,7 +98,7 @@ def test_each_of_a_batch_is_answered_as_if_it_were_alone() -> None:
     def asked(part: slice) -> tuple[torch.Tensor, torch.Tensor]:
         given = torch.zeros(len(range(5)[part]), 1, 6, 7)
         prompts = PromptMaps(torch.zeros(len(given), 1, 3), given, given.expand(-1, 2, -1, -1), given)
-        return side_by_side(Recalls(0, part), Recalls(1, part), {}, prompts)
+        return side_by_side(Recalls(0, part), Recalls(1, part), {}, prompts, -DOUBT)
 
     for whole, alone in zip(
         asked(slice(5)), zip(*(asked(slice(n, n + 1)) for n in range(5)), strict=True), strict=True

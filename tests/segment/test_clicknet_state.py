@@ -45,7 +45,7 @@ def test_only_an_answer_without_a_mask_to_correct_is_generous(model: ClickNet) -
     started[..., 20:40, 20:40] = 0.9
     for previous in (none, started):
         prompts = PromptMaps(point, none, two, previous)
-        ((logits, score),) = model.answers([Look(features, prompts)])
+        ((logits, score),) = model.answers([Look(features, prompts, None)])
         with torch.inference_mode():
             plain, judged = model.network.decode(features, prompts)
         raw = plain[0, int(judged[0].argmax())].numpy()
@@ -60,6 +60,7 @@ def test_looks_with_more_and_fewer_clicks_are_answered_in_one_pass_as_apart(mode
         Look(
             model.features(rng.integers(0, 255, (65, 65, 3)).astype(np.uint8)),
             PromptMaps(torch.tensor([points]), none, two, none),
+            None,
         )
         for points in ([[40.0, 20.0, 1.0]], [[30.0, 30.0, 1.0], [9.0, 50.0, 0.0], [50.0, 50.0, 1.0]])
     ]

@@ -19,13 +19,14 @@ from maskloop.jobs.proposals import write_signatures
 from maskloop.jobs.run import Run
 from maskloop.jobs.submissions import config_labels
 from maskloop.jobs.teaching import Taught, keep_weights, teach, write_candidate
-from maskloop.learn import exam, propose, uncertainty
+from maskloop.learn import exam, propose
 from maskloop.learn.gate import Score, Verdict, judge
 from maskloop.learn.report import BeforeAfter, Report
 from maskloop.learn.samples import HOLDOUT, TRAIN, Collected, Sample
 from maskloop.learn.standing import Standing, gain, loss
 from maskloop.learn.versions import LIVE
 from maskloop.segment.device import device_or_cpu
+from maskloop.segment.familiarity import signature
 from maskloop.segment.segmenter import Segmenter
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,8 @@ def _learn(
         for version, folder in folders.items()
     }
     course = teach(run, trained, models[current], models[base], device)
-    write_candidate(run, candidate, current_folder, course)
+    seen = partial(embed, run.bench, segmenter=models[current].segmenter)
+    write_candidate(run, candidate, current_folder, course, trained, [signature(seen(one)) for one in trained])
     folders = {run.name: candidate, **folders}
     segmenters = {version: one.segmenter for version, one in models.items()}
     segmenters = {run.name: run.bench.catalog.load(candidate, device=str(device)), **segmenters}
@@ -104,7 +106,7 @@ def _learn(
     proposer.save(candidate, standing)
     live = [label for label, one in standing.items() if one.live]
     (candidate / LIVE).write_text(json.dumps(live))
-    write_signatures(candidate, [uncertainty.signature(look(sample)) for sample in [*trained, *held]])
+    write_signatures(candidate, [signature(look(sample)) for sample in [*trained, *held]])
     report = Report(
         project=run.project,
         training=run.training.id,
@@ -183,11 +185,10 @@ def _in_config(standing: Mapping[str, Standing], labels: frozenset[str] | None) 
 def _before_after(run: Run, asked: Sequence[exam.Question], before: Segmenter, after: Segmenter) -> list[BeforeAfter]:
     shown = []
     for sample, target in asked[:8]:
-        truth = target.mask
         embedding = embed(run.bench, sample, before)
-        prompt, old, old_iou = next(exam.corrected(before, embedding, truth, 1))
-        _, new, new_iou = next(exam.corrected(after, embedding, truth, 1))
-        shown.append(BeforeAfter(sample.pixels, truth, prompt.points[0], old, new, old_iou, new_iou))
+        prompt, old, old_iou = next(exam.corrected(before, embedding, target, 1))
+        _, new, new_iou = next(exam.corrected(after, embedding, target, 1))
+        shown.append(BeforeAfter(sample.pixels, target.mask, prompt.points[0], old, new, old_iou, new_iou))
     return shown
 
 

@@ -143,14 +143,15 @@ def _wishes(task: int, control: Control, prompts: Sequence[Region]) -> Iterator[
             continue
         seen.add((label, region.shape))
         if isinstance(region.shape, Box):
-            yield Wish(Prompt(box=region.shape), regions.region_id(task, region.id), label)
+            yield Wish(Prompt(box=region.shape, label=label), regions.region_id(task, region.id), label)
         elif isinstance(region.shape, Point) and region.is_positive is None:
-            yield Wish(Prompt(points=(region.shape,)), regions.region_id(task, region.id), label)
+            yield Wish(Prompt(points=(region.shape,), label=label), regions.region_id(task, region.id), label)
         else:
             clicks.setdefault(label, []).append(region)
     for label, points in clicks.items():
         prompt = Prompt(
-            points=tuple(Point(r.shape.x, r.shape.y, bool(r.is_positive)) for r in points if isinstance(r.shape, Point))
+            tuple(Point(r.shape.x, r.shape.y, bool(r.is_positive)) for r in points if isinstance(r.shape, Point)),
+            label=label,
         )
         if any(point.positive for point in prompt.points):
             yield Wish(prompt, regions.region_id(task, points[0].id), label)

@@ -14,9 +14,10 @@ import numpy as np
 from maskloop.jobs.workbench import WARM_VERSIONS, Timings, Workbench
 from maskloop.labelstudio.images import LoadedImage
 from maskloop.learn import uncertainty
-from maskloop.learn.uncertainty import Certainty, Floats
+from maskloop.learn.uncertainty import Certainty
 from maskloop.queue.pauses import let_clicks_pass
 from maskloop.segment.card import ModelError
+from maskloop.segment.familiarity import Familiarity, Signature, signature
 from maskloop.segment.prompt import Point, Prompt
 from maskloop.segment.segmenter import Embedding, Segmenter
 
@@ -35,7 +36,7 @@ class Proposals:
 
     def __init__(self, bench: Workbench) -> None:
         self._bench = bench
-        self._loaded: OrderedDict[str, tuple[Proposer, list[Floats]]] = OrderedDict()
+        self._loaded: OrderedDict[str, tuple[Proposer, list[Signature]]] = OrderedDict()
 
     def on_image(
         self, version: str, image: LoadedImage, labels: Collection[str] | None = None, project: int | None = None
@@ -54,12 +55,12 @@ class Proposals:
             labelled = self._newest(project)
         return found, known(image.content, found, embedding, segmenter, labelled)
 
-    def _newest(self, project: int) -> list[Floats]:
+    def _newest(self, project: int) -> list[Signature]:
         """What the labelled images of a project look like, as its newest version that says so has seen them."""
         found = (read_signatures(version.folder) for version in reversed(self._bench.versions.list(project)))
         return next((signatures for signatures in found if signatures), [])
 
-    def _of(self, version: str) -> tuple[Proposer, list[Floats]]:
+    def _of(self, version: str) -> tuple[Proposer, list[Signature]]:
         if version not in self._loaded:
             from maskloop.learn import propose
 
@@ -78,27 +79,29 @@ class Proposals:
 
 
 def known(
-    content: str, found: list[Proposal], embedding: Embedding, segmenter: Segmenter, labelled: list[Floats]
+    content: str, found: list[Proposal], embedding: Embedding, segmenter: Segmenter, labelled: list[Signature]
 ) -> Certainty:
     """How well an image is known, by what is proposed on it and by the images that were labelled."""
     agreements = []
     for proposal in found[:LOOKED_AT]:
         rows, columns = np.nonzero(proposal.mask)
-        middle = Prompt(points=(Point(float(np.median(columns)) + 0.5, float(np.median(rows)) + 0.5),))
+        middle = Prompt(
+            points=(Point(float(np.median(columns)) + 0.5, float(np.median(rows)) + 0.5),), label=proposal.label
+        )
         agreements.append(uncertainty.agreement(embedding, middle, proposal.mask, segmenter))
         let_clicks_pass()
-    near = uncertainty.familiarity(uncertainty.signature(embedding), labelled)
+    near = Familiarity(labelled).of(signature(embedding))
     return uncertainty.certainty(content, [p.score for p in found], agreements, near)
 
 
-def write_signatures(folder: Path, signatures: list[Floats]) -> None:
+def write_signatures(folder: Path, signatures: list[Signature]) -> None:
     """Keep what the labelled images look like beside a version."""
     partial = folder / f".{SIGNATURES}"
     partial.write_text(json.dumps([[round(float(x), 5) for x in vector] for vector in signatures]))
     os.replace(partial, folder / SIGNATURES)
 
 
-def read_signatures(folder: Path | None) -> list[Floats]:
+def read_signatures(folder: Path | None) -> list[Signature]:
     """What the labelled images of a version look like; nothing for the base."""
     try:
         found = json.loads(((folder or Path("/nonexistent")) / SIGNATURES).read_text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from maskloop.learn.network import load_network, save_version
 from maskloop.learn.sam_lessons import SamLessons
 from maskloop.learn.samples import Sample
 from maskloop.segment.card import read_card, write_card
+from maskloop.segment.familiarity import Signature
 from maskloop.segment.sam import SamSegmenter
 from maskloop.segment.segmenter import Segmenter
 
@@ -29,6 +31,8 @@ SECONDS = 90.0
 SECONDS_PER_IMAGE = 9.0
 SAM_TIMES = 4.0
 """How much longer a SAM is taught, if the time allows: one of its steps takes seconds."""
+LEARNED = 5
+"""Objects with a label from which on it counts as learned."""
 SHARE_OF_TIME = 0.45
 """Of a training's time, what teaching the decoder may take; the rest is for examining and proposals."""
 
@@ -75,12 +79,16 @@ def _lot(sample: Sample) -> float:
     return int(hashlib.sha256(f"validation {sample.content}".encode()).hexdigest()[:8], 16) / 16**8
 
 
-def write_candidate(run: Run, folder: Path, start: Path, course: Course) -> None:
-    """A fresh folder with the model of ``start`` and the decoder that was taught."""
+def write_candidate(
+    run: Run, folder: Path, start: Path, course: Course, trained: Sequence[Sample], known: Sequence[Signature]
+) -> None:
+    """A fresh folder with the model of ``start`` and the decoder that was taught on some images, ``known`` by these."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     description = f"{read_card(start).name} retrained on the submissions of project {run.project}"
-    save_version(start, course.best, folder, description)
+    taught = Counter(target.label for sample in trained for target in sample.targets if target.label is not None)
+    labels = sorted(label for label, objects in taught.items() if objects >= LEARNED)
+    save_version(start, course.best, folder, description, known, labels)
 
 
 def keep_weights(current: Taught, folder: Path) -> None:

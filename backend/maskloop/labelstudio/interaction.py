@@ -11,7 +11,7 @@ import base64
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from maskloop.labelstudio import pending
@@ -214,7 +214,7 @@ class _Reading:
         return Interaction(
             task=self.task,
             image_url=self.url,
-            prompt=prompt,
+            prompt=replace(prompt, label=target.label),
             target=target,
             group=f"{self.task.project}/{self.task.id}/{last.to_name}/{last.label}",
             parts=_ids(regions),

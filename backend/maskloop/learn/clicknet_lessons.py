@@ -18,7 +18,7 @@ from maskloop.learn.curriculum import Chosen, Curriculum, Report, Weights
 from maskloop.learn.samples import Sample
 from maskloop.learn.views import View, view_pool
 from maskloop.segment.clicknet_decoder import Decoder
-from maskloop.segment.clicknet_net import ClickNetwork, side_by_side
+from maskloop.segment.clicknet_net import AHEAD, ClickNetwork, side_by_side
 
 LEAST_VIEWS = 24
 """Views that are made however long it takes."""
@@ -99,7 +99,7 @@ class ClicknetLessons(Curriculum[Decoder, View]):
     def examine(self, pupil: Decoder) -> tuple[float, float]:
         was_training = pupil.training
         pupil.eval()
-        served = partial(side_by_side, self.base, pupil)
+        served = partial(side_by_side, self.base, pupil, ahead=AHEAD)
         after: dict[int, list[float]] = {1: [], 3: []}
         with torch.inference_mode():
             for k in range(0, len(self.exam), 16):

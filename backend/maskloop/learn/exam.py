@@ -67,7 +67,7 @@ def take(
     for number, (sample, target) in enumerate(asked):
         if number >= LEAST_ASKED and time.monotonic() > until:
             break
-        key = f"{__version__}/{weights}/{target.digest}/{sample.content}/both"
+        key = f"{__version__}/{weights}/{target.digest}/{sample.content}/labelled"
         if key not in remembered:
             score = _clicked(segmenter, embed(sample), sample, target)
             remembered[key] = {k: v for k, v in asdict(score).items() if k in _NUMBERS}
@@ -81,9 +81,10 @@ _NUMBERS = ("noc85", "noc90", "iou1", "iou3")
 
 
 def corrected(
-    segmenter: Segmenter, embedding: Embedding, truth: Mask, most: int, rng: np.random.Generator | None = None
+    segmenter: Segmenter, embedding: Embedding, target: Target, most: int, rng: np.random.Generator | None = None
 ) -> Iterator[tuple[Prompt, Mask, float]]:
     """Prompt, mask and IoU after each click: in the centre of the largest error, or near it by ``rng``."""
+    truth = target.mask
     points: tuple[Point, ...] = ()
     mask: Mask = np.zeros(truth.shape, bool)
     for _ in range(most):
@@ -91,23 +92,23 @@ def corrected(
         if point is None:
             return
         points += (point,)
-        prompt = Prompt(points=points)
+        prompt = Prompt(points=points, label=target.label)
         mask = clean(segmenter.decode(embedding, prompt).mask, prompt)
         yield prompt, mask, iou(mask, truth)
 
 
 def _clicked(segmenter: Segmenter, embedding: Embedding, sample: Sample, target: Target) -> Score:
     careless = np.random.default_rng(int(target.digest, 16))
-    figures = [_figures(segmenter, embedding, target.mask, rng) for rng in (None, careless)]
+    figures = [_figures(segmenter, embedding, target, rng) for rng in (None, careless)]
     return Score(sample.content, target.digest, target.label, *(float(value) for value in np.mean(figures, axis=0)))
 
 
 def _figures(
-    segmenter: Segmenter, embedding: Embedding, truth: Mask, rng: np.random.Generator | None
+    segmenter: Segmenter, embedding: Embedding, target: Target, rng: np.random.Generator | None
 ) -> tuple[float, float, float, float]:
     """Clicks to IoU 0.85 and to 0.9, and the IoU after one click and after three, of one annotator."""
     reached: list[float] = []
-    for _, _, value in corrected(segmenter, embedding, truth, MOST_CLICKS, rng):
+    for _, _, value in corrected(segmenter, embedding, target, MOST_CLICKS, rng):
         reached.append(value)
         if value >= 0.9 and len(reached) >= 3:
             break

@@ -78,7 +78,7 @@ def proposed(
     sure = float(likeness[region].mean())
     if way == "region":
         return Proposal(rough, label, sure)
-    prompt = _prompt(rough, way)
+    prompt = _prompt(rough, way, label)
     prediction = segmenter.decode(embedding, prompt)
     mask = clean(prediction.mask, prompt)
     if not mask.any():
@@ -121,14 +121,14 @@ def _meet(one: Window, other: Window) -> bool:
     return all(a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True))
 
 
-def _prompt(rough: Mask, way: str) -> Prompt:
+def _prompt(rough: Mask, way: str, label: str) -> Prompt:
     rows, columns = np.flatnonzero(rough.any(axis=1)), np.flatnonzero(rough.any(axis=0))
     box = Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
     inner = cv2.distanceTransform(np.pad(rough, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
     row, column = np.unravel_index(int(inner.argmax()), inner.shape)
     point = (Point(float(column) + 0.5, float(row) + 0.5),)
     if way == "point":
-        return Prompt(points=point)
+        return Prompt(points=point, label=label)
     if way == "box and point":
-        return Prompt(points=point, box=box)
-    return Prompt(points=point, prior=rough)
+        return Prompt(points=point, box=box, label=label)
+    return Prompt(points=point, prior=rough, label=label)

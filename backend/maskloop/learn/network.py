@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from maskloop.segment.card import read_card, sha256, write_card
+from maskloop.segment.card import LABELS, read_card, sha256, write_card
 from maskloop.segment.clicknet_net import ClickNetwork, network_of
+from maskloop.segment.familiarity import Signature
 from maskloop.segment.sam import DECODER, TAUGHT_ON, weights_digest
 
 SAM = "sam"
@@ -22,8 +26,19 @@ def load_network(folder: Path) -> ClickNetwork:
     return network_of(load_file(_weights(folder)))
 
 
-def save_version(start: Path, decoder: Mapping[str, Tensor], folder: Path, description: str) -> None:
-    """Write the model of ``start`` with what its decoder learned: its weights and its card."""
+def save_version(
+    start: Path,
+    decoder: Mapping[str, Tensor],
+    folder: Path,
+    description: str,
+    known: Sequence[Signature] = (),
+    labels: Sequence[str] = (),
+) -> None:
+    """Write the model of ``start`` with what its decoder learned: its weights and its card.
+
+    ``known`` are the images it learned on, ``labels`` those of the objects; a SAM answers with one decoder and has no
+    use for either.
+    """
     card = read_card(start)
     if card.family == SAM:
         # Its encoder is large and stays where it is: the card names the model that has it.
@@ -33,12 +48,13 @@ def save_version(start: Path, decoder: Mapping[str, Tensor], folder: Path, descr
             card, base=card.base or card.name, files={DECODER: ""}, source="", revision="", options=options
         )
     else:
-        _save_whole(start, decoder, folder)
+        _save_whole(start, decoder, folder, known)
+        card = dataclasses.replace(card, options={**card.options, LABELS: json.dumps(labels)})
     files = {name: sha256(folder / name) for name in card.weights}
     write_card(folder, dataclasses.replace(card, files=files, description=description, metrics={}))
 
 
-def _save_whole(start: Path, decoder: Mapping[str, Tensor], folder: Path) -> None:
+def _save_whole(start: Path, decoder: Mapping[str, Tensor], folder: Path, known: Sequence[Signature]) -> None:
     """The weights of ``start`` and a second decoder, in the precision and under the file name of ``start``."""
     source = _weights(start)
     with safe_open(source, "pt") as file:
@@ -47,6 +63,8 @@ def _save_whole(start: Path, decoder: Mapping[str, Tensor], folder: Path) -> Non
     for name, value in decoder.items():
         kept = tensors[f"decoder.{name}"]
         tensors[f"learned.{name}"] = value.to(kept.dtype).contiguous()
+    if known:
+        tensors["known"] = torch.from_numpy(np.stack(known))
     save_file(tensors, folder / source.name, metadata=metadata)
 
 

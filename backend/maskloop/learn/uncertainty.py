@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from maskloop.segment.prompt import Box, Mask, Point, Prompt
 from maskloop.segment.segmenter import Embedding, Segmenter
@@ -21,8 +20,6 @@ from maskloop.segment.segmenter import Embedding, Segmenter
 RANDOM_SHARE = 0.1
 JITTER = 0.06
 """How far a prompt is moved: a share of the mask's size."""
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -79,32 +76,6 @@ def agreement(embedding: Embedding, prompt: Prompt, mask: Mask, segmenter: Segme
         union = np.count_nonzero(mask | other)
         values.append(np.count_nonzero(mask & other) / union if union else 1.0)
     return float(np.mean(values))
-
-
-def signature(embedding: Embedding) -> Floats:
-    """An image in a few numbers: mean and spread of its deepest features. Unit length; empty without features."""
-    maps = [np.asarray(a, np.float32) for a in embedding.arrays.values() if a.dtype == np.float16 and a.ndim >= 3]
-    if not maps:
-        return np.zeros(0, np.float32)
-    deepest = max(maps, key=lambda a: a.shape[-3])
-    flat = deepest.reshape(deepest.shape[-3], -1)
-    vector = np.concatenate([flat.mean(axis=1), flat.std(axis=1)])
-    length: Floats = vector / max(float(np.linalg.norm(vector)), 1e-6)
-    return length
-
-
-def familiarity(image: Floats, labelled: Sequence[Floats]) -> float:
-    """How near an image is to the nearest labelled one, against how near those are to each other; in [0, 1]."""
-    known = [other for other in labelled if other.shape == image.shape]
-    if not known or not image.size:
-        return 0.0
-    near = max(float(image @ other) for other in known)
-    stack = np.stack(known)
-    among = stack @ stack.T
-    np.fill_diagonal(among, -1.0)
-    usual = float(np.median(among.max(axis=1))) if len(known) > 1 else 1.0
-    # As near as labelled images usually are to each other counts as fully known; twice as far as not at all.
-    return float(np.clip(1.0 - (usual - near) / max(1.0 - usual, 1e-3), 0.0, 1.0))
 
 
 def _moved(prompt: Prompt, dx: float, dy: float, mask: Mask) -> Prompt:

@@ -24,6 +24,9 @@ WEIGHTS = ".safetensors"
 SAM_EXTRA = "pip install 'maskloop[sam]' (in a checkout: .venv/bin/pip install -e '.[sam]')"
 """How to get what the SAM family needs on top."""
 
+LABELS = "labels"
+"""The option that holds the labels a retrained version learned, as a JSON list."""
+
 Number: TypeAlias = int | float
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _HUB = re.compile(r"[\w.-]+/[\w.-]+")
@@ -127,6 +130,17 @@ def write_card(folder: Path, card: Card) -> None:
 def _toml(value: str | Number | bool) -> str:
     # A JSON text is a TOML basic string, except for DEL, which TOML wants escaped.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def labels_of(card: Card) -> tuple[str, ...]:
+    """The labels that a retrained version learned; none for other models. Raises ModelError when they are damaged."""
+    try:
+        found = json.loads(str(card.options.get(LABELS, "[]")))
+    except ValueError:
+        found = None
+    if not isinstance(found, list):
+        raise ModelError(f"model {card.name}: [options] {LABELS} must be a JSON list of texts")
+    return tuple(str(label) for label in found)
 
 
 def sha256(path: Path) -> str:

@@ -9,7 +9,7 @@ process gives the same one; what is still in memory is not computed again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
@@ -18,14 +18,15 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from maskloop.segment.card import ModelError, read_card
+from maskloop.segment.card import ModelError, labels_of, read_card
 from maskloop.segment.catalog import Source
 from maskloop.segment.clicknet_decoder import PromptMaps
 from maskloop.segment.clicknet_encoder import normalised
-from maskloop.segment.clicknet_net import ClickNetwork, network_of
+from maskloop.segment.clicknet_net import AHEAD, DOUBT, ClickNetwork, network_of
 from maskloop.segment.clicknet_state import Features, Look, State, cut_off, generous, relevant, stacked
 from maskloop.segment.clicknet_view import Map, Window, around, bounds, carried, cut, moved, reduced, resized, spread
 from maskloop.segment.device import device
+from maskloop.segment.familiarity import Familiarity, signature
 from maskloop.segment.memory import ANSWERS, FEATURES
 from maskloop.segment.postprocess import clean
 from maskloop.segment.prompt import Image, Mask, Prompt
@@ -48,11 +49,16 @@ LEAST_WINDOW = 64
 class ClickNet:
     """The network behind the Segmenter interface. Safe to use from several threads."""
 
-    def __init__(self, network: ClickNetwork, name: str, device: torch.device | None = None) -> None:
+    def __init__(
+        self, network: ClickNetwork, name: str, device: torch.device | None = None, labels: Collection[str] = ()
+    ) -> None:
+        """``labels`` are those of the objects that the network's second decoder learned."""
         self.name = name
         self.device = device or torch.device("cpu")
         self.network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.encoder = encoder_hash(network)
+        self._labels = frozenset(labels)
+        self._familiarity = None if network.known is None else Familiarity(list(network.known.cpu().numpy()))
         self._own = object()  # marks its answers; features of a window serve every network with its encoder
 
     def encode(self, image: Image) -> Embedding:
@@ -102,7 +108,7 @@ class ClickNet:
         """For each look the mask judged best, as logits H x W that are positive inside, and its predicted IoU."""
         every = stacked(looks)
         prompts = PromptMaps(*(maps.to(self.device) for maps in every.prompts.parts()))
-        logits, judged = self.network.decode(every.features, prompts)
+        logits, judged = self.network.decode(every.features, prompts, every.ahead)
         found = []
         for look, masks, scores in zip(looks, logits, judged.sigmoid(), strict=True):
             best = int(scores.argmax())
@@ -193,8 +199,14 @@ class ClickNet:
         if earlier is not None:
             probability = 1 / (1 + np.exp(-earlier.logits))
             previous = moved(probability.astype(np.float32), earlier.window, window, view)
-        logits, score = yield Look(features, carried(window, view, prompt, previous))
+        logits, score = yield Look(features, carried(window, view, prompt, previous), self._ahead(embedding, prompt))
         return State(relevant(logits, window, prompt), window, score)
+
+    def _ahead(self, embedding: Embedding, prompt: Prompt) -> float | None:
+        """How far what was learned is preferred to the base: on an image unlike those it learned on it has no say."""
+        if self._familiarity is not None and not self._familiarity.of(signature(embedding)):
+            return None
+        return AHEAD if prompt.label in self._labels else -DOUBT
 
 
 def load(source: Source) -> ClickNet:
@@ -211,7 +223,7 @@ def load(source: Source) -> ClickNet:
         raise ModelError(f"{source.folder}: the weights are not those of a clicknet: {error}") from None
     if source.threads:
         torch.set_num_threads(source.threads)
-    return ClickNet(network, source.card.name, device(source.device))
+    return ClickNet(network, source.card.name, device(source.device), labels_of(source.card))
 
 
 def encoder_hash(network: ClickNetwork) -> str:

@@ -5,7 +5,8 @@ For training from elsewhere: ``net.encoder(normalised(pixels))`` gives the featu
 batch of views, ``net.decoder(features, prompts)`` the logits of three masks and their
 predicted IoUs (logits), and :func:`maskloop.learn.base.loss.click_loss` the loss of both.
 Tensors are named ``encoder.*`` and ``decoder.*``, and ``learned.*`` where a version has a second decoder that
-learned a project's objects; only the first decide an embedding.
+learned a project's objects, with ``known``, the signatures of the images it learned them on; only the first decide an
+embedding.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from torch import Tensor, nn
 from maskloop.segment.clicknet_decoder import Decoder, PromptMaps
 from maskloop.segment.clicknet_encoder import Encoder, normalised
 
+AHEAD = 0.5
+"""How much less sure (logits of the predicted IoU) what was learned may be of an object with a label it learned: the
+base is quite sure of masks that a project would not take."""
 DOUBT = 0.15
-"""How much surer (logits of the predicted IoU) what was learned has to be: on familiar objects it is by more."""
+"""How much surer it has to be of an object with any other label."""
 SURE = 2.2
 """As a logit, a predicted IoU of 0.9: at a first look, so sure is sure enough."""
 
@@ -30,20 +34,31 @@ SHARPNESS = 8.0
 
 
 class ClickNetwork(nn.Module):
-    """``learned`` is a decoder beside the first one, for a retrained version; None without."""
+    """``learned`` is a decoder beside the first one, for a retrained version; None without.
 
-    def __init__(self, learned: bool = False) -> None:
+    ``known`` are the signatures of the images it learned on, N x D; None where nothing was learned.
+    """
+
+    known: Tensor | None
+
+    def __init__(self, learned: bool = False, known: Tensor | None = None) -> None:
         super().__init__()
         self.encoder = Encoder()
         self.decoder = Decoder()
         self.learned = Decoder() if learned else None
+        self.register_buffer("known", known)
 
-    def decode(self, features: dict[str, Tensor], prompts: PromptMaps) -> tuple[Tensor, Tensor]:
-        """The masks of each decoder, and how they are judged: (logits B x K x H x W, predicted IoU as logits B x K)."""
-        if self.learned is None:
+    def decode(
+        self, features: dict[str, Tensor], prompts: PromptMaps, ahead: float | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Masks, and how they are judged: (logits B x K x H x W, predicted IoU as logits B x K).
+
+        ``ahead`` is :func:`side_by_side`'s; None leaves the answer to the first decoder.
+        """
+        if self.learned is None or ahead is None:
             answer: tuple[Tensor, Tensor] = self.decoder(features, prompts)
             return answer
-        return side_by_side(self.decoder, self.learned, features, prompts)
+        return side_by_side(self.decoder, self.learned, features, prompts, ahead)
 
     def forward(self, pixels: Tensor, prompts: PromptMaps) -> tuple[Tensor, Tensor]:
         """B x H x W x 3 uint8 and prompts to (logits B x 3 x H x W, predicted IoU as logits B x 3)."""
@@ -53,16 +68,18 @@ class ClickNetwork(nn.Module):
 
 def network_of(tensors: Mapping[str, Tensor]) -> ClickNetwork:
     """The network that has these tensors, in single precision. Raises RuntimeError when they are not a clicknet's."""
-    network = ClickNetwork(learned=any(name.startswith("learned.") for name in tensors))
+    learned = any(name.startswith("learned.") for name in tensors)
+    network = ClickNetwork(learned, tensors.get("known"))
     network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     return network
 
 
 def side_by_side(
-    first: nn.Module, learned: nn.Module, features: dict[str, Tensor], prompts: PromptMaps
+    first: nn.Module, learned: nn.Module, features: dict[str, Tensor], prompts: PromptMaps, ahead: float
 ) -> tuple[Tensor, Tensor]:
     """The masks of whichever of two decoders is surer of its best one, and its predicted IoUs as logits.
 
+    ``ahead`` (logits) is added to how sure the learned one is.
     A decoder that learned some objects is unsure about everything else, where the first one still knows. At a look that
     begins from nothing, how sure the first one is counts up to SURE only: it may be quite sure of the whole where a
     project means a part. Once there is a mask to correct, both know what is meant. Where the best masks of both mean
@@ -73,7 +90,7 @@ def side_by_side(
     more, also = learned(features, prompts)
     started = prompts.previous.amax((1, 2, 3)) > 0.5
     best = judged.amax(1)
-    lead = also.amax(1) - DOUBT - torch.where(started, best, best.clamp(max=SURE))
+    lead = also.amax(1) + ahead - torch.where(started, best, best.clamp(max=SURE))
     surer = lead > 0
     masks = torch.where(surer[:, None, None, None], more, logits)
     scores = torch.where(surer[:, None], also, judged)

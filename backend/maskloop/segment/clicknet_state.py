@@ -32,15 +32,19 @@ class State:
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What the decoder is asked of one view or of several of one size: its features, and the prompts in its frame."""
+    """What the decoder is asked of one view or of several of one size: its features, and the prompts in its frame.
+
+    ``ahead`` is how far what was learned is preferred, None where it has no say.
+    """
 
     features: Features
     prompts: PromptMaps
+    ahead: float | None
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Height and width of the view."""
-        return tuple(self.prompts.previous.shape[2:])
+    def shape(self) -> tuple[float | None, ...]:
+        """Height and width of the view, and who answers."""
+        return (*self.prompts.previous.shape[2:], self.ahead)
 
     @property
     def corrects(self) -> bool:
@@ -49,7 +53,7 @@ class Look:
 
 
 def stacked(looks: Sequence[Look]) -> Look:
-    """Looks at views of one size as one."""
+    """Looks of one shape as one."""
     if len(looks) == 1:
         return looks[0]
     most = max(look.prompts.points.shape[1] for look in looks)
@@ -60,6 +64,7 @@ def stacked(looks: Sequence[Look]) -> Look:
     return Look(
         {name: torch.cat([look.features[name] for look in looks]) for name in looks[0].features},
         PromptMaps(torch.cat(filled), *(torch.cat(same) for same in maps)),
+        looks[0].ahead,
     )
 
 

@@ -118,6 +118,7 @@ def reduced(prompt: Prompt, scale: tuple[float, float], size: tuple[int, int]) -
         None if box is None else Box(box.x0 / scale[0], box.y0 / scale[1], box.x1 / scale[0], box.y1 / scale[1]),
         tuple(Scribble(_shrunk(s.mask, size, 0.05), s.positive) for s in prompt.scribbles),
         None if prompt.prior is None else _shrunk(prompt.prior, size, 0.5),
+        prompt.label,
     )
 
 

@@ -57,12 +57,17 @@ class Scribble:
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """Points in click order, an optional box, scribbles, and the mask to start from."""
+    """Points in click order, an optional box, scribbles, and the mask to start from.
+
+    ``label`` is what the annotator calls the object. It says nothing of where it is: a model that learned objects of
+    some labels knows by it whether one of these is meant.
+    """
 
     points: tuple[Point, ...] = ()
     box: Box | None = None
     scribbles: tuple[Scribble, ...] = field(default=())
     prior: Mask | None = None
+    label: str | None = None
 
     @property
     def empty(self) -> bool:
@@ -81,6 +86,7 @@ class Prompt:
             "box": None if self.box is None else [self.box.x0, self.box.y0, self.box.x1, self.box.y1],
             "scribbles": [{"mask": pack_mask(s.mask), "positive": s.positive} for s in self.scribbles],
             "prior": None if self.prior is None else pack_mask(self.prior),
+            "label": self.label,
         }
 
     @classmethod
@@ -90,6 +96,7 @@ class Prompt:
             box=None if data["box"] is None else Box(*map(float, data["box"])),
             scribbles=tuple(Scribble(unpack_mask(s["mask"]), bool(s["positive"])) for s in data["scribbles"]),
             prior=None if data["prior"] is None else unpack_mask(data["prior"]),
+            label=data.get("label"),  # a web process of an earlier release says nothing of it
         )
 
     def digest(self) -> str:
