@@ -92,6 +92,7 @@ def test_a_detectors_boxes_and_points_each_become_a_wish() -> None:
     assert [w.prompt.box for w in request.wishes] == [Box(20, 10, 60, 40), Box(100, 10, 140, 40), None]
     assert request.wishes[2].prompt.points == (Point(100, 50, True),)
     assert [w.label for w in request.wishes] == ["Car", "Car", "Person"]
+    assert [w.prompt.label for w in request.wishes] == ["Car", "Car", "Person"]
     assert len({w.id for w in request.wishes}) == 3
 
 

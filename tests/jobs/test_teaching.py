@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 
-from maskloop.jobs.teaching import VALIDATION_SHARE, apart
-from maskloop.learn.samples import Sample
+from maskloop.jobs.run import Run
+from maskloop.jobs.teaching import LEARNED, VALIDATION_SHARE, apart, write_candidate
+from maskloop.learn.checkpoint import Course
+from maskloop.learn.network import load_network
+from maskloop.learn.samples import Sample, Target
+from maskloop.segment.card import labels_of, read_card
+from maskloop.settings import default_models_dir
 
 PIXELS = np.zeros((2, 2, 3), np.uint8)
 
@@ -41,3 +49,18 @@ def test_about_a_fifth_judge() -> None:
 def test_of_two_images_one_teaches_and_one_judges(first: int) -> None:
     validation, train = apart(images(first + 2)[first:])
     assert (len(validation), len(train)) == (1, 1)
+
+
+def test_a_candidate_says_which_labels_have_enough_objects_to_count_as_learned(tmp_path: Path) -> None:
+    def sample(number: int, *labels: str | None) -> Sample:
+        targets = [Target(number, f"r{k}", label, (2, 2), b"\xf0") for k, label in enumerate(labels)]
+        return Sample(f"{number}", number, "", PIXELS, tuple(targets))
+
+    trained = [sample(1, *["car"] * (LEARNED - 1), "tree", None), sample(2, "car", *[None] * LEARNED)]
+    base = default_models_dir() / "clicknet"
+    course = Course(dict(load_network(base).decoder.named_parameters()), 0.0)
+    write_candidate(
+        cast(Run, SimpleNamespace(project=3)), tmp_path / "new", base, course, trained, [np.ones(3, np.float32)]
+    )
+    assert labels_of(read_card(tmp_path / "new")) == ("car",)
+    assert load_network(tmp_path / "new").known is not None

@@ -23,7 +23,7 @@ def test_clicks_accumulate_and_keep_the_region() -> None:
     assert first.prompt.points == (Point(16, 24, True),)
     assert both.prompt.points == (Point(16, 24, True), Point(40, 12, False))
     assert first.target.id == both.target.id == region_id(7, "p1")
-    assert both.target.label == "Cat"
+    assert both.target.label == both.prompt.label == "Cat"
     assert (both.target.from_name, both.target.to_name, both.target.type) == ("brush", "image", "brushlabels")
     assert both.target.size == (64, 48)
     assert first.group == both.group

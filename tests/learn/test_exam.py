@@ -48,6 +48,7 @@ class Exact:
         return Embedding({}, image.shape[:2], self.encoder)
 
     def decode(self, embedding: Embedding, prompt: Prompt) -> Prediction:
+        assert prompt.label == "Square"
         centre = any((point.x, point.y) == (20.5, 20.5) for point in prompt.points)
         return Prediction(self.truth & centre, 0.9)
 

@@ -25,9 +25,9 @@ def test_a_packed_mask_comes_back(mask: np.ndarray) -> None:
 
 @given(st.lists(points, max_size=5), st.none() | st.builds(Box, *[coordinates] * 4), masks)
 def test_a_prompt_comes_back_from_json(some: list[Point], box: Box | None, mask: np.ndarray) -> None:
-    prompt = Prompt(tuple(some), box, (Scribble(mask, False),), mask)
+    prompt = Prompt(tuple(some), box, (Scribble(mask, False),), mask, "Cat")
     back = Prompt.from_json(json.loads(json.dumps(prompt.to_json())))
-    assert (back.points, back.box, back.scribbles[0].positive) == (prompt.points, box, False)
+    assert (back.points, back.box, back.scribbles[0].positive, back.label) == (prompt.points, box, False, "Cat")
     assert back.prior is not None
     assert (back.prior == mask).all()
     assert (back.scribbles[0].mask == mask).all()
@@ -36,8 +36,9 @@ def test_a_prompt_comes_back_from_json(some: list[Point], box: Box | None, mask:
 
 def test_different_prompts_have_different_digests() -> None:
     prompts = [Prompt(), Prompt((Point(1, 2),)), Prompt((Point(1, 2, False),)), Prompt(box=Box(1, 2, 3, 4))]
+    prompts.append(Prompt(label="Cat"))
     assert len({p.digest() for p in prompts}) == len(prompts)
-    assert [p.empty for p in prompts] == [True, False, False, False]
+    assert [p.empty for p in prompts] == [True, False, False, False, True]
 
 
 @pytest.mark.parametrize("size", [[1000, 1000], [8, 9], [0, 5]])
