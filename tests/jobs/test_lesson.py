@@ -87,8 +87,8 @@ def material(run: Run) -> tuple[Collected, list[Sample], list[Sample]]:
 def learned(run: Run, monkeypatch: pytest.MonkeyPatch, clicks: Verdict) -> Learned:
     """What is learned where teaching the decoder changes nothing, and the gate says ``clicks``."""
 
-    def teach(*_: Any) -> tuple[Course, None]:
-        return Course({}, 0.0, step=1), None
+    def teach(run: Run, trained: Sequence[Sample], current: Taught, base: Taught, device: Any) -> Course:
+        return Course({}, 0.0, step=1)
 
     def write(run: Run, folder: Path, start: Path, *_: Any) -> None:
         shutil.copytree(start, folder)

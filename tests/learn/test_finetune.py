@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,11 +14,9 @@ from maskloop.learn.checkpoint import CHECKPOINT
 from maskloop.learn.clicknet_lessons import ClicknetLessons
 from maskloop.learn.curriculum import Chosen, Curriculum, Report, Weights
 from maskloop.learn.finetune import Plan, finetune
-from maskloop.learn.network import load_network
 from maskloop.learn.samples import Sample, Target
 from maskloop.learn.views import view_pool
 from maskloop.segment.clicknet_net import ClickNetwork
-from maskloop.settings import default_models_dir
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -164,19 +161,3 @@ def test_a_box_is_a_first_prompt_of_its_own(network: ClickNetwork) -> None:
     assert not exercise.ambiguous.any()
     inside = exercise.box[0, 0].numpy() > 0
     assert inside[views[0].mask].all()
-
-
-def test_teaching_goes_on_from_what_was_learned_last_where_that_does_better() -> None:
-    network = load_network(default_models_dir() / "clicknet")
-    spoilt = copy.deepcopy(network)
-    with torch.no_grad():
-        spoilt.decoder.masks.weight.zero_()  # it sees nothing anywhere
-    for start, latest, goes_on in ((spoilt, network, True), (network, spoilt, False), (network, network, False)):
-        learned = ClickNetwork(learned=True)
-        assert learned.learned is not None
-        learned.learned.load_state_dict(latest.decoder.state_dict())
-        lessons = ClicknetLessons(start, start, [sample(1)], [sample(2)], learned)
-        lessons.prepare(1, 0, time.monotonic(), lambda *_: None)
-        assert lessons.goes_on == goes_on
-        assert lessons.start is (learned.learned if goes_on else start.decoder)
-    assert not ClicknetLessons(network, network, [sample(1)], [sample(2)]).goes_on

@@ -74,7 +74,7 @@ def _learn(
         version: Taught(folder, run.bench.catalog.load(folder, device=str(device)))
         for version, folder in folders.items()
     }
-    course, gone_on_from = teach(run, trained, models[current], models[base], device)
+    course = teach(run, trained, models[current], models[base], device)
     seen = partial(embed, run.bench, segmenter=models[current].segmenter)
     write_candidate(run, candidate, current_folder, course, trained, [signature(seen(one)) for one in trained])
     folders = {run.name: candidate, **folders}
@@ -111,7 +111,6 @@ def _learn(
         project=run.project,
         training=run.training.id,
         started_from=current,
-        gone_on_from=gone_on_from,
         base=base,
         seed=run.seed,
         seconds=time.monotonic() - run.began,

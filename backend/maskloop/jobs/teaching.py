@@ -21,8 +21,7 @@ from maskloop.learn.finetune import Plan, finetune
 from maskloop.learn.network import load_network, save_version
 from maskloop.learn.sam_lessons import SamLessons
 from maskloop.learn.samples import Sample
-from maskloop.learn.versions import Version
-from maskloop.segment.card import damage, read_card, write_card
+from maskloop.segment.card import read_card, write_card
 from maskloop.segment.familiarity import Signature
 from maskloop.segment.sam import SamSegmenter
 from maskloop.segment.segmenter import Segmenter
@@ -46,13 +45,8 @@ class Taught:
     segmenter: Segmenter
 
 
-def teach(
-    run: Run, trained: Sequence[Sample], current: Taught, base: Taught, device: torch.device
-) -> tuple[Course, str | None]:
-    """The decoder that did best on a fifth of the images, which it was not taught with.
-
-    With it the candidate that teaching went on from, None where it began with the current version.
-    """
+def teach(run: Run, trained: Sequence[Sample], current: Taught, base: Taught, device: torch.device) -> Course:
+    """The decoder that did best on a fifth of the images, which it was not taught with."""
     validation, train = apart(trained)
     seconds, most = SECONDS + SECONDS_PER_IMAGE * len(trained), SHARE_OF_TIME * 60 * run.settings.train_minutes
 
@@ -62,23 +56,10 @@ def teach(
     if isinstance(current.segmenter, SamSegmenter) and isinstance(base.segmenter, SamSegmenter):
         look = partial(embed, run.bench, segmenter=current.segmenter)
         lessons = SamLessons(current.segmenter, base.segmenter, train, validation, look)
-        return finetune(lessons, sam_lessons.plan(min(SAM_TIMES * seconds, most), run.seed), run.folder, report), None
+        return finetune(lessons, sam_lessons.plan(min(SAM_TIMES * seconds, most), run.seed), run.folder, report)
     start, anchor = (load_network(one.folder).to(device) for one in (current, base))
-    latest = latest_candidate(run, current)
-    learned = None if latest is None else load_network(latest.folder).to(device)
-    views = ClicknetLessons(start, anchor, train, validation, learned)
-    course = finetune(views, Plan(seconds=min(seconds, most), seed=run.seed), run.folder, report)
-    return course, latest.name if latest is not None and views.goes_on else None
-
-
-def latest_candidate(run: Run, current: Taught) -> Version | None:
-    """The newest version that never was current, if newer than the one that is: what people left is left alone."""
-    promoted = {promotion.version for promotion in run.ledger.promotions(run.project)}
-    of_project = run.bench.versions.list(run.project)
-    since = next((version.created_at for version in of_project if version.folder == current.folder), 0.0)
-    newer = [one for one in of_project if one.created_at > since and one.name not in promoted]
-    latest = next((one for one in reversed(newer) if one.name.startswith(f"{run.bench.base_version}-")), None)
-    return latest if latest is not None and not damage(latest.folder) else None
+    views = ClicknetLessons(start, anchor, train, validation)
+    return finetune(views, Plan(seconds=min(seconds, most), seed=run.seed), run.folder, report)
 
 
 def apart(trained: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from maskloop.learn import practice
 from maskloop.learn.base.loss import click_loss, edge_band, hard_iou
-from maskloop.learn.curriculum import LEVEL, Chosen, Curriculum, Report, Weights
+from maskloop.learn.curriculum import Chosen, Curriculum, Report, Weights
 from maskloop.learn.samples import Sample
 from maskloop.learn.views import View, view_pool
 from maskloop.segment.clicknet_decoder import Decoder
@@ -31,28 +31,13 @@ EXAM_VIEWS = 28
 
 
 class ClicknetLessons(Curriculum[Decoder, View]):
-    """Views cut from the samples, turned and tinted, with the features of ``start``'s encoder.
-
-    ``latest`` is what was learned last without becoming current: it is gone on with where it does better than
-    ``start`` on the validation objects, so that what few images taught is not lost when they could not prove it.
-    """
+    """Views cut from the samples, turned and tinted, with the features of ``start``'s encoder."""
 
     def __init__(
-        self,
-        start: ClickNetwork,
-        base: ClickNetwork,
-        train: Sequence[Sample],
-        validation: Sequence[Sample],
-        latest: ClickNetwork | None = None,
+        self, start: ClickNetwork, base: ClickNetwork, train: Sequence[Sample], validation: Sequence[Sample]
     ) -> None:
         super().__init__(start.learned or start.decoder, base.decoder, train, validation)
         self._encoder = start.encoder
-        self._latest = None if latest is None else latest.learned
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether it begins with ``latest``; known once it is prepared."""
-        return self.start is self._latest
 
     def prepare(self, per_object: int, seed: int, until: float, report: Report) -> None:
         objects = max(1, sum(len(sample.targets) for sample in self.train))
@@ -69,10 +54,6 @@ class ClicknetLessons(Curriculum[Decoder, View]):
         more = -(-EXAM_VIEWS // judged) - 1
         self.exam += view_pool(self._encoder, self.validation, 1, seed + 1, augment=False, most=EXAM_VIEWS)
         self.exam += view_pool(self._encoder, self.validation, more, seed + 2, augment=True, most=EXAM_VIEWS - judged)
-        if self._latest is not None and self.exam:
-            now, then = (sum(self.examine(one)) / 2 for one in (self.start, self._latest))
-            if then > now + LEVEL:
-                self.start = self._latest
 
     def pupil(self, of: Decoder) -> Decoder:
         own = copy.deepcopy(of).train()

@@ -25,9 +25,6 @@ Chosen: TypeAlias = NDArray[np.int64]
 Report: TypeAlias = Callable[[float, str], None]
 """Progress in [0, 1] and a few words; may raise to stop the training."""
 
-LEVEL = 0.01
-"""Validation IoU that means nothing: the objects are few. Of decoders that are level the last has learned most."""
-
 
 class Curriculum(ABC, Generic[Net, Exercise]):
     """Exercises for a decoder that starts as ``start``'s and shall not forget what ``base``'s knows.

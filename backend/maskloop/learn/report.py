@@ -36,10 +36,7 @@ class BeforeAfter:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything worth knowing about a training afterwards. ``used`` maps a part to (content hash, task, objects).
-
-    ``gone_on_from`` is the candidate whose decoder was taught on, None where it was that of ``started_from``.
-    """
+    """Everything worth knowing about a training afterwards. ``used`` maps a part to (content hash, task, objects)."""
 
     project: int
     training: int
@@ -54,7 +51,6 @@ class Report:
     left_out: Sequence[LeftOut]
     submissions: Sequence[tuple[int, str]]
     proposals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    gone_on_from: str | None = None
 
 
 @dataclass(frozen=True)
@@ -109,8 +105,7 @@ def text(version: str, report: Report, has_sheet: bool) -> str:
         f"# {version}",
         "",
         f"Project {report.project}, training {report.training}. Started from `{report.started_from}`, base "
-        f"`{report.base}`; {report.steps} steps in {report.seconds:.0f} s, seed {report.seed}."
-        + (f" Teaching went on from what `{report.gone_on_from}` had learned." if report.gone_on_from else ""),
+        f"`{report.base}`; {report.steps} steps in {report.seconds:.0f} s, seed {report.seed}.",
         "",
         f"**{'Passed the gate' if verdict.promote else 'Did not pass the gate'}**: {'; '.join(verdict.reasons)}.",
         "",
