@@ -120,7 +120,8 @@ def test_what_a_request_that_failed_had_claimed_is_done_again(
     with pytest.raises(OSError, match="away"):
         batches.answer(request(1, 2), "v1")
     work.go_on.set()
-    wait_for(lambda: sorted(work.ran) == [1, 1, 2])
+    # On a busy machine a claim of so few moments may end while the task is done, and it is done once more.
+    wait_for(lambda: work.ran.count(1) >= 2 and 2 in work.ran)
 
 
 def test_claims_live_on_while_label_studio_is_slow(
