@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskloop.segment.card import CARD, Card, ModelError, check_files, read_card, write_card
+from maskloop.segment.card import CARD, Card, ModelError, check_files, labels_of, read_card, write_card
 
 GOOD = 'name = "a"\nfamily = "b"\nlicence = "MIT"\ndescription = "d"\n'
 
@@ -79,3 +79,9 @@ def test_files_are_checked_against_the_card(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(content + b"!")
     with pytest.raises(ModelError, match="sha256 differs"):
         check_files(tmp_path, card)
+
+
+@pytest.mark.parametrize("labels", ["car", '{"car": 1}', "3"])
+def test_labels_that_are_no_list_are_refused(labels: str) -> None:
+    with pytest.raises(ModelError, match="labels must be a JSON list"):
+        labels_of(Card("learned", "clicknet", "MIT", "taught", options={"labels": labels}))

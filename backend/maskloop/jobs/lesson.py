@@ -76,7 +76,8 @@ def _learn(
     }
     course = teach(run, trained, models[current], models[base], device)
     seen = partial(embed, run.bench, segmenter=models[current].segmenter)
-    write_candidate(run, candidate, current_folder, course, trained, [signature(seen(one)) for one in trained])
+    known = [signature(seen(sample)) for sample in trained]
+    write_candidate(run, candidate, current_folder, course, trained, known)
     folders = {run.name: candidate, **folders}
     segmenters = {version: one.segmenter for version, one in models.items()}
     segmenters = {run.name: run.bench.catalog.load(candidate, device=str(device)), **segmenters}
@@ -106,7 +107,7 @@ def _learn(
     proposer.save(candidate, standing)
     live = [label for label, one in standing.items() if one.live]
     (candidate / LIVE).write_text(json.dumps(live))
-    write_signatures(candidate, [signature(look(sample)) for sample in [*trained, *held]])
+    write_signatures(candidate, known + [signature(seen(sample)) for sample in held])
     report = Report(
         project=run.project,
         training=run.training.id,
