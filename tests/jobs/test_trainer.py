@@ -13,12 +13,11 @@ import numpy as np
 import psutil
 import pytest
 
-from maskloop.jobs import promotions
 from maskloop.jobs.attempt import environment
 from maskloop.jobs.train import run_claimed
 from maskloop.jobs.trainer import Companion, Trainer, request_due
 from maskloop.learn import report
-from maskloop.learn.versions import VersionError, Versions
+from maskloop.learn.versions import Versions
 from maskloop.ledger import Ledger, Prediction, Region, Submission, TrainingState
 from maskloop.segment.catalog import Catalog
 from maskloop.segment.prompt import Point, Prompt
@@ -111,22 +110,6 @@ def test_a_model_without_a_decoder_to_train_says_so(tmp_path: Path, ledger: Ledg
     ledger.claim_training("me")
     assert run_claimed(settings(tmp_path, model="graphcut"), training.id, "me") is TrainingState.KEPT
     assert "no decoder that can be retrained" in ledger.training(training.id).note  # type: ignore[union-attr]
-
-
-def test_promoting_and_rolling_back_are_recorded(tmp_path: Path, ledger: Ledger) -> None:
-    set_up = settings(tmp_path)
-    found = versions(set_up)
-
-    def fill(folder: Path) -> None:
-        (folder / "model.toml").write_text("family = 'clicknet'")
-
-    name = found.publish(PROJECT, "1", fill)
-    promotions.promote(set_up, ledger, found, PROJECT, name, "person")
-    promotions.promote(set_up, ledger, found, PROJECT, name, "person")
-    assert promotions.rollback(set_up, ledger, found, PROJECT) == found.base
-    assert [(p.version, p.by) for p in ledger.promotions(PROJECT)] == [(found.base, "rollback"), (name, "person")]
-    with pytest.raises(VersionError):
-        promotions.promote(set_up, ledger, found, PROJECT, "nothing", "person")
 
 
 def test_old_predictions_are_forgotten(tmp_path: Path, ledger: Ledger) -> None:

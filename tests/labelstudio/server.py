@@ -38,7 +38,7 @@ class Handler(BaseHTTPRequestHandler):
         self.state.seen.append((self.command, self.path, self.headers.get("Authorization"), self.headers.get("Host")))
         self.state.routes.get(self.path.split("?")[0], missing)(self)
 
-    do_POST = do_GET
+    do_POST = do_PATCH = do_GET
 
     def log_message(self, *_: object) -> None:
         """Nothing on the test's terminal."""

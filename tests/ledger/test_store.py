@@ -103,6 +103,7 @@ def test_a_ledger_of_before_keeps_what_it_knows(url: str) -> None:
     with ledger.engine.connect() as connection, connection.begin():
         connection.execute(text("ALTER TABLE submission DROP COLUMN changed_at"))
         connection.execute(text("DROP TABLE tally"))
+        connection.execute(text("ALTER TABLE promotion DROP COLUMN told"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0002'"))
     ledger.close()
     ledger = Ledger(url)

@@ -101,6 +101,17 @@ def test_promotions_are_remembered(ledger: Ledger) -> None:
     assert [(p.version, p.by) for p in ledger.promotions(1)] == [("a", "rollback"), ("b", "gate")]
 
 
+def test_the_newest_promotion_of_a_project_is_untold_until_label_studio_was_told(ledger: Ledger) -> None:
+    ledger.record_promotion(1, "a", "base", "gate", told=False)
+    ledger.record_promotion(1, "b", "a", "gate", told=False)
+    ledger.record_promotion(2, "c", "base", "gate", told=False)
+    ledger.record_promotion(2, "base", "c", "rollback")
+    (untold,) = ledger.untold()
+    assert (untold.project, untold.version) == (1, "b")
+    ledger.record_told(untold)
+    assert ledger.untold() == []
+
+
 def test_the_part_of_an_image_never_changes(ledger: Ledger) -> None:
     ledger.record_parts(1, {"a": "train", "b": "holdout"})
     ledger.record_parts(1, {"a": "holdout", "c": "train"})

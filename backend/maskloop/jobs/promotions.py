@@ -7,7 +7,7 @@ from collections.abc import Container
 
 from maskloop.labelstudio.client import LabelStudioClient
 from maskloop.labelstudio.connections import Connections
-from maskloop.labelstudio.records import LabelStudioError
+from maskloop.labelstudio.records import LabelStudioError, Unreachable
 from maskloop.learn.versions import Versions
 from maskloop.ledger import Ledger
 from maskloop.settings import Settings
@@ -48,24 +48,36 @@ def rollback(settings: Settings, ledger: Ledger, versions: Versions, project: in
     return version
 
 
+def tell_again(settings: Settings, ledger: Ledger) -> None:
+    """Tell Label Studio what is current in the projects where it was away when that was decided."""
+    for promotion in ledger.untold():
+        if not _choose(settings, promotion.project, promotion.version):
+            return  # still away: every other project would wait for its answer too
+        ledger.record_told(promotion)
+
+
 def _tell(settings: Settings, ledger: Ledger, project: int, version: str, previous: str, by: str) -> None:
     log.info("project %d: %s is current (by %s), was %s", project, version, by, previous)
-    _choose(settings, project, version)
+    told = _choose(settings, project, version)
     # Last: until it is in the ledger, all of this is done again.
-    ledger.record_promotion(project, version, previous, by)
+    ledger.record_promotion(project, version, previous, by, told)
 
 
-def _choose(settings: Settings, project: int, version: str) -> None:
-    """Make it the version whose predictions Label Studio shows."""
+def _choose(settings: Settings, project: int, version: str) -> bool:
+    """Make it the version whose predictions Label Studio shows; False when that has to be tried again."""
     key = settings.label_studio_api_key.get_secret_value()
     if settings.sync_model_version and settings.label_studio_url and key:
         auth = (settings.basic_auth_user, settings.basic_auth_pass.get_secret_value())
         client = LabelStudioClient(settings.label_studio_url, key)
         try:
             Connections(client).choose_version(project, version, auth if settings.has_credentials else None)
-        except LabelStudioError as error:
+        except Unreachable as error:
             # The version serves all the same; only Label Studio's score column still shows the old one.
+            log.warning("project %d: Label Studio's model version was not set yet: %s", project, error)
+            return False
+        except LabelStudioError as error:
             log.warning(
                 "project %d: Label Studio's model version was not set: %s. Later: maskloop promote %s --project %d",
                 project, error, version, project,
             )  # fmt: skip
+    return True

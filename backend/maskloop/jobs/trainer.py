@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 
-from maskloop.jobs import unread
+from maskloop.jobs import promotions, unread
 from maskloop.jobs.attempt import Attempt, environment, take_up
 from maskloop.jobs.reconcile import Reconciler
 from maskloop.labelstudio.client import LabelStudioClient
@@ -32,6 +32,9 @@ PREDICTIONS_KEPT = 90 * 86_400.0
 BATCHES_KEPT = 30 * 86_400.0
 """Seconds for which it is told how a batch went."""
 
+TELL_AGAIN_EVERY = 120.0
+"""Seconds between two tries to tell a Label Studio that was away which versions are current."""
+
 LONGEST_PAUSE = 8
 """How often the cooldown doubles at most."""
 
@@ -46,7 +49,7 @@ class Trainer:
         self._settings = settings
         self._ledger = ledger
         self._attempt: Attempt | None = None
-        self._forgot = 0.0
+        self._forgot = self._told = 0.0
         key = settings.label_studio_api_key.get_secret_value()
         can_ask = bool(settings.label_studio_url and key and settings.poll_seconds > 0)
         client = LabelStudioClient(settings.label_studio_url, key) if can_ask else None
@@ -65,7 +68,7 @@ class Trainer:
             self._give_back()
 
     def step(self) -> None:
-        """Forget what is old, look for lost events, ask for what is due, take one training up, watch what runs."""
+        """One round of all it looks after: what is old, untold, lost, due, waiting or running."""
         now = time.time()
         if now - self._forgot > FORGET_EVERY:
             self._ledger.forget_predictions(before=now - PREDICTIONS_KEPT)
@@ -73,6 +76,9 @@ class Trainer:
             self._forgot = now
         if self._attempt is not None and self._attempt.over():
             self._attempt = None
+        if now - self._told > TELL_AGAIN_EVERY:
+            self._told = now
+            promotions.tell_again(self._settings, self._ledger)
         if self._reconciler is not None:
             self._reconciler.look(self._settings.poll_seconds)
         if self._settings.train:

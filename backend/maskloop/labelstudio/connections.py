@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from maskloop.labelstudio.client import LabelStudioClient
-from maskloop.labelstudio.records import Backend, Json, LabelStudioError, Refused, Webhook
+from maskloop.labelstudio.records import Backend, Json, LabelStudioError, Refused, Unreachable, Webhook
 
 
 class Connections:
@@ -105,7 +105,7 @@ class Connections:
         what = f"set the model version of project {project}"
         try:
             self._ask(what, choose)
-        except Refused:
+        except (Refused, Unreachable):
             raise
         except LabelStudioError:
             self._ask(what, rename)

@@ -117,13 +117,17 @@ class Training:
 
 @dataclass(frozen=True)
 class Promotion:
-    """A version that became current; ``by`` is "gate", "person" or "rollback"."""
+    """A version that became current; ``by`` is "gate", "person" or "rollback".
+
+    ``told`` is False while Label Studio, which was away, has still to be told.
+    """
 
     project: int
     version: str
     previous: str
     by: str
     at: float
+    told: bool = True
 
 
 class Signal(Enum):

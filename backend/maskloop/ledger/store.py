@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.orm import DeclarativeBase, Session
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration; a database that says so is not touched."""
 
 PATIENCE = 30.0

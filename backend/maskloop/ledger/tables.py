@@ -112,6 +112,7 @@ class PromotionRow(Base):
     previous: Mapped[str]
     by: Mapped[str]
     at: Mapped[float]
+    told: Mapped[bool]
 
 
 class BatchRow(Base):

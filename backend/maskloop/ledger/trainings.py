@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from maskloop.ledger.facts import BY_HAND, Promotion, Signal, Training, TrainingState
@@ -165,17 +165,30 @@ class Trainings(Store):
 
         self._write(work)
 
-    def record_promotion(self, project: int, version: str, previous: str, by: str) -> None:
-        """Remember that a version became current."""
-        row = {"project": project, "version": version, "previous": previous, "by": by, "at": time.time()}
+    def record_promotion(self, project: int, version: str, previous: str, by: str, told: bool = True) -> None:
+        """Remember that a version became current, and whether Label Studio was told."""
+        row = {"project": project, "version": version, "previous": previous, "by": by, "at": time.time(), "told": told}
         self._write(lambda session: session.add(PromotionRow(**row)))
 
     def promotions(self, project: int) -> list[Promotion]:
         """What was current when, newest first."""
         query = select(PromotionRow).filter_by(project=project).order_by(PromotionRow.id.desc())
-        return self._read(
-            lambda session: [Promotion(r.project, r.version, r.previous, r.by, r.at) for r in session.scalars(query)]
-        )
+        return self._read(lambda session: [_promotion(row) for row in session.scalars(query)])
+
+    def untold(self) -> list[Promotion]:
+        """The newest promotion of each project where Label Studio does not know of it."""
+        newest = select(func.max(PromotionRow.id)).group_by(PromotionRow.project)
+        query = select(PromotionRow).where(PromotionRow.id.in_(newest), ~PromotionRow.told)
+        return self._read(lambda session: [_promotion(row) for row in session.scalars(query)])
+
+    def record_told(self, promotion: Promotion) -> None:
+        """Label Studio knows of it now."""
+        row = update(PromotionRow).filter_by(project=promotion.project, version=promotion.version, at=promotion.at)
+        self._write(lambda session: session.execute(row.values(told=True)))
+
+
+def _promotion(row: PromotionRow) -> Promotion:
+    return Promotion(row.project, row.version, row.previous, row.by, row.at, row.told)
 
 
 def _training(row: TrainingRow) -> Training:
