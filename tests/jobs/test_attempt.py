@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from maskloop.jobs.attempt import Attempt, take_up
-from maskloop.ledger import Ledger, Training, TrainingState
+from maskloop.ledger import LAST_ATTEMPT, Ledger, Training, TrainingState
 from tests.jobs.learning_project import PROJECT, settings
 
 
@@ -66,3 +66,17 @@ def test_one_that_dies_is_taken_up_again_and_one_given_back_does_not_count(tmp_p
     assert third.training.attempt == 2
     wait(third)
     assert found(ledger, third).state.final
+
+
+def test_one_that_died_too_often_leaves_a_report(tmp_path: Path, ledger: Ledger) -> None:
+    attempt = begun(tmp_path, ledger)
+    for count in range(1, LAST_ATTEMPT + 1):
+        attempt.process.kill()
+        wait(attempt)
+        training = found(ledger, attempt)
+        assert training.state.final == (count == LAST_ATTEMPT)
+        attempt = take_up(settings(tmp_path), ledger) or attempt
+    assert training.state is TrainingState.FAILED
+    report = Path(training.note.partition("report: ")[2])
+    assert "exit code -9" in report.read_text()
+    assert take_up(settings(tmp_path), ledger) is None

@@ -14,7 +14,7 @@ import uuid
 import psutil
 from pydantic import SecretStr
 
-from maskloop.ledger import Ledger, Training, TrainingState
+from maskloop.ledger import LAST_ATTEMPT, Ledger, Training, TrainingState
 from maskloop.settings import Settings, environment_names
 
 log = logging.getLogger(__name__)
@@ -43,14 +43,19 @@ class Attempt:
         if code is None:
             if reason := self._too_much():
                 end(self.process)
-                note = f"{reason}{self._report(reason)}"
-                self._ledger.finish_training(self.training.id, self._owner, TrainingState.FAILED, note)
-                log.warning("training %d was ended: %s", self.training.id, reason)
+                self._fail(reason)
             return bool(reason)
-        if code != 0:
+        if code != 0 and self.training.attempt >= LAST_ATTEMPT:
+            self._fail(f"given up: it died {LAST_ATTEMPT} times, at last with exit code {code}")
+        elif code != 0:
             log.warning("training %d died with exit code %d; it is taken up again", self.training.id, code)
             self._ledger.release_training(self.training.id, self._owner, died=True)
         return True
+
+    def _fail(self, reason: str) -> None:
+        note = f"{reason}{self._report(reason)}"
+        self._ledger.finish_training(self.training.id, self._owner, TrainingState.FAILED, note)
+        log.warning("training %d failed: %s", self.training.id, reason)
 
     def _report(self, reason: str) -> str:
         """Leave the report that the training itself cannot write any more; where it is, for the note."""

@@ -18,10 +18,11 @@ from maskloop.ledger.predictions import Predictions
 from maskloop.ledger.projects import Projects
 from maskloop.ledger.store import DatabaseError, LedgerError
 from maskloop.ledger.submissions import Submissions
-from maskloop.ledger.trainings import Trainings
+from maskloop.ledger.trainings import LAST_ATTEMPT, Trainings
 
 __all__ = [
     "BY_HAND",
+    "LAST_ATTEMPT",
     "BatchItem",
     "BatchProgress",
     "DatabaseError",
