@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,15 @@ def published(found: Versions) -> str:
     return found.publish(PROJECT, "1", fill)
 
 
+@contextmanager
+def away(studio: Server) -> Iterator[None]:
+    """Label Studio restarts."""
+    back = studio.routes[PATH]
+    studio.routes[PATH] = reply(b"", 503)
+    yield
+    studio.routes[PATH] = back
+
+
 def test_promoting_and_rolling_back_are_recorded(tmp_path: Path, ledger: Ledger) -> None:
     set_up = settings(tmp_path)
     found = versions(set_up)
@@ -81,13 +91,11 @@ def test_label_studio_is_told_later_if_it_was_away(
     set_up = connected(tmp_path, studio)
     found = versions(set_up)
     name = published(found)
-    back = studio.routes.pop(PATH)
-    studio.routes[PATH] = reply(b"", 503)
-    promotions.promote(set_up, ledger, found, PROJECT, name, "gate")
-    assert found.current(PROJECT) == name
-    Trainer(set_up, ledger).step()
-    assert [promotion.version for promotion in ledger.untold()] == [name]
-    studio.routes[PATH] = back
+    with away(studio):
+        promotions.promote(set_up, ledger, found, PROJECT, name, "gate")
+        assert found.current(PROJECT) == name
+        Trainer(set_up, ledger).step()
+        assert [promotion.version for promotion in ledger.untold()] == [name]
     Trainer(set_up, ledger).step()
     assert chosen == [name]
     assert ledger.untold() == []
@@ -97,10 +105,8 @@ def test_only_what_is_current_is_told_later(tmp_path: Path, ledger: Ledger, stud
     set_up = connected(tmp_path, studio)
     found = versions(set_up)
     name = published(found)
-    back = studio.routes.pop(PATH)
-    studio.routes[PATH] = reply(b"", 503)
-    promotions.promote(set_up, ledger, found, PROJECT, name, "gate")
-    studio.routes[PATH] = back
+    with away(studio):
+        promotions.promote(set_up, ledger, found, PROJECT, name, "gate")
     promotions.rollback(set_up, ledger, found, PROJECT)
     promotions.tell_again(set_up, ledger)
     assert chosen == [found.base]
