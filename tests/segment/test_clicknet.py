@@ -213,7 +213,9 @@ def test_what_was_learned_answers_on_images_like_those_it_was_learned_on_and_now
     own["learned.judge.2.bias"] += 50.0
     two = ClickNet(network_of({**tensors, **own, "known": known}), "two")
     prompt = Prompt((Point(70, 55),))
-    like, unlike = model.encode(drawn(105)), model.encode(np.zeros((120, 160, 3), np.uint8) + drawn(20)[::-1] // 3)
+    rows, columns = np.mgrid[:120, :160]
+    disc = np.where(((rows - 60) ** 2 + (columns - 80) ** 2 < 900)[..., None], (20, 90, 20), 240).astype(np.uint8)
+    like, unlike = model.encode(drawn(105)), model.encode(disc)
     assert two.decode(like, prompt).mask.mean() > 0.9
     assert np.array_equal(two.decode(unlike, prompt).mask, model.decode(unlike, prompt).mask)
     both = two.decode_all([(like, prompt), (unlike, prompt)])

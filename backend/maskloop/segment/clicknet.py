@@ -204,7 +204,7 @@ class ClickNet:
 
     def _ahead(self, embedding: Embedding, prompt: Prompt) -> float | None:
         """How far what was learned is preferred to the base: on an image unlike those it learned on it has no say."""
-        if self._familiarity is not None and not self._familiarity.of(signature(embedding)):
+        if self._familiarity is not None and not self._familiarity.knows(signature(embedding)):
             return None
         return AHEAD if prompt.label in self._labels else -DOUBT
 

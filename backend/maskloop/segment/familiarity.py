@@ -12,6 +12,10 @@ from maskloop.segment.segmenter import Embedding
 
 Signature: TypeAlias = NDArray[np.float32]
 
+NEAR = 0.03
+"""Distance (1 - cosine) within which an image is always of the kind: frames of one video are nearer to each other than
+to the next video of the same street."""
+
 
 def signature(embedding: Embedding) -> Signature:
     """An image in a few numbers: mean and spread of its deepest features. Unit length; empty without features."""
@@ -40,7 +44,15 @@ class Familiarity:
 
         As near as they usually are to each other counts as fully known, twice as far as not at all.
         """
+        further = self._distance(image) - (1.0 - self._usual)
+        return float(np.clip(1.0 - further / max(1.0 - self._usual, 1e-3), 0.0, 1.0))
+
+    def knows(self, image: Signature) -> bool:
+        """Whether an image is of the same kind: less than twice as far as the known ones usually are, or NEAR."""
+        return self._distance(image) < max(2 * (1.0 - self._usual), NEAR)
+
+    def _distance(self, image: Signature) -> float:
+        """From the nearest known image, as 1 - cosine; infinite if there is none of this encoder."""
         if not self._known.size or self._known.shape[1] != image.size:
-            return 0.0
-        near = float((self._known @ image).max())
-        return float(np.clip(1.0 - (self._usual - near) / max(1.0 - self._usual, 1e-3), 0.0, 1.0))
+            return float("inf")
+        return 1.0 - float((self._known @ image).max())
