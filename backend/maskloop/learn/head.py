@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from maskloop.learn.pixels import Floats
 from maskloop.learn.samples import Sample
 
-MOST_PIXELS = 400_000
-"""Of all lessons together: 320 MB with 200 features each, and as much again while a head is trained on them."""
+MOST_PIXELS = 300_000
+"""Of all lessons together: 320 MB with 266 features each, and as much again while a head is trained on them."""
 
 Report: TypeAlias = Callable[[float], None]
 

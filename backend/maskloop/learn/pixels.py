@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 import cv2
 import numpy as np
@@ -18,7 +19,9 @@ SIGMAS = (1.0, 2.0, 4.0, 8.0)
 BANK = 6 + 7 * len(SIGMAS)
 """Channels of the filter bank; those of the encoder follow them."""
 MOST_CHANNELS = 128
-"""Maps of the embedding with more channels are left out: they are coarse and slow."""
+"""Maps of the embedding with more channels are coarse, and slow as they are."""
+MIXED = 64
+"""Channels that such maps are mixed down to."""
 
 Floats = NDArray[np.float32]
 
@@ -52,11 +55,11 @@ def filter_bank(pixels: Image, size: tuple[int, int]) -> Floats:
 
 
 def encoder_maps(embedding: Embedding, size: tuple[int, int]) -> Floats:
-    """The embedding's own feature maps (float16, C x h x w) on the grid; no channels when it has none."""
-    maps = [
-        cv2.resize(_last(array), (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
-        for array in _maps(embedding.arrays)
-    ]
+    """The embedding's own feature maps (float16, C x h x w) on the grid; no channels when it has none.
+
+    Those with many channels come last, mixed: they tell what a thing is, where the others tell what it looks like.
+    """
+    maps = [cv2.resize(_last(m), (size[1], size[0]), interpolation=cv2.INTER_LINEAR) for m in _maps(embedding.arrays)]
     if not maps:
         return np.zeros((*size, 0), np.float32)
     return np.concatenate([m.reshape(*size, -1) for m in maps], axis=-1)
@@ -68,11 +71,20 @@ def look(pixels: Image, embedding: Embedding) -> Floats:
     return np.concatenate([filter_bank(pixels, size), encoder_maps(embedding, size)], axis=-1)
 
 
-def _maps(arrays: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.generic]]:
+def _maps(arrays: Mapping[str, NDArray[np.generic]]) -> list[Floats]:
     usable = [arrays[name] for name in sorted(arrays) if arrays[name].dtype == np.float16]
     squeezed = [a[0] if a.ndim == 4 and a.shape[0] == 1 else a for a in usable]
-    return [a for a in squeezed if a.ndim == 3 and a.shape[0] <= MOST_CHANNELS]
+    maps = [np.asarray(a, np.float32) for a in squeezed if a.ndim == 3]
+    narrow = [m for m in maps if len(m) <= MOST_CHANNELS]
+    return narrow + [np.tensordot(_mixture(len(m)), m, 1) for m in maps if len(m) > MOST_CHANNELS]
 
 
-def _last(array: NDArray[np.generic]) -> Floats:
-    return np.ascontiguousarray(np.moveaxis(array, 0, -1), np.float32)
+@cache
+def _mixture(channels: int) -> Floats:
+    """MIXED x channels: random signs keep distances (Achlioptas 2003), and are the same on every machine."""
+    signs = np.random.RandomState(channels).randint(0, 2, (MIXED, channels)) * 2 - 1
+    return np.asarray(signs / np.sqrt(channels), np.float32)
+
+
+def _last(array: Floats) -> Floats:
+    return np.ascontiguousarray(np.moveaxis(array, 0, -1))
