@@ -54,21 +54,26 @@ def filter_bank(pixels: Image, size: tuple[int, int]) -> Floats:
     return np.concatenate([np.asarray(c, np.float32) for c in channels], axis=-1)
 
 
-def encoder_maps(embedding: Embedding, size: tuple[int, int]) -> Floats:
-    """The embedding's own feature maps (float16, C x h x w) on the grid; no channels when it has none.
+def encoder_maps(embedding: Embedding, size: tuple[int, int]) -> list[Floats]:
+    """The embedding's own feature maps (float16, C x h x w) on the grid, height x width x C each.
 
     Those with many channels come last, mixed: they tell what a thing is, where the others tell what it looks like.
     """
     maps = [cv2.resize(_last(m), (size[1], size[0]), interpolation=cv2.INTER_LINEAR) for m in _maps(embedding.arrays)]
-    if not maps:
-        return np.zeros((*size, 0), np.float32)
-    return np.concatenate([m.reshape(*size, -1) for m in maps], axis=-1)
+    return [np.asarray(m, np.float32).reshape(*size, -1) for m in maps]
 
 
-def look(pixels: Image, embedding: Embedding) -> Floats:
-    """All features on the grid: height x width x channels."""
+def look(pixels: Image, embedding: Embedding, width: int | None = None) -> Floats:
+    """All features on the grid: height x width x channels; only the filter bank where a head sees no more than that.
+
+    ``width`` is the number of channels that the head sees, None for all.
+    """
     size = grid_size(*pixels.shape[:2])
-    return np.concatenate([filter_bank(pixels, size), encoder_maps(embedding, size)], axis=-1)
+    bank = filter_bank(pixels, size)
+    if width is not None and width <= BANK:
+        return bank
+    # Once: putting so many channels beside each other takes longer than making them.
+    return np.concatenate([bank, *encoder_maps(embedding, size)], axis=-1)
 
 
 def _maps(arrays: Mapping[str, NDArray[np.generic]]) -> list[Floats]:

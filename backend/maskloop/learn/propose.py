@@ -72,7 +72,7 @@ class Proposer:
         wanted = [label for label in self.manners if labels is None or label in labels]
         if self.head is None or not wanted:
             return []
-        likeness, depth = maps(self.head, look(pixels, embedding))
+        likeness, depth = maps(self.head, look(pixels, embedding, len(self.head.mean)))
         most = min(MOST_PROPOSALS, max(10, MOST_PIXELS // (pixels.shape[0] * pixels.shape[1])))
         found: list[Proposal] = []
         for index, label in enumerate(self.manners):
