@@ -101,6 +101,20 @@ def test_label_studio_is_told_later_if_it_was_away(
     assert ledger.untold() == []
 
 
+def test_a_person_who_promotes_what_is_current_is_not_forgotten_either(
+    tmp_path: Path, ledger: Ledger, studio: Server, chosen: list[str]
+) -> None:
+    set_up = connected(tmp_path, studio)
+    found = versions(set_up)
+    name = published(found)
+    promotions.promote(set_up, ledger, found, PROJECT, name, "gate")
+    with away(studio):
+        promotions.promote(set_up, ledger, found, PROJECT, name, "person")
+    promotions.tell_again(set_up, ledger)
+    promotions.tell_again(set_up, ledger)
+    assert chosen == [name, name]
+
+
 def test_only_what_is_current_is_told_later(tmp_path: Path, ledger: Ledger, studio: Server, chosen: list[str]) -> None:
     set_up = connected(tmp_path, studio)
     found = versions(set_up)

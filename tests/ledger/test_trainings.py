@@ -108,7 +108,7 @@ def test_the_newest_promotion_of_a_project_is_untold_until_label_studio_was_told
     ledger.record_promotion(2, "base", "c", "rollback")
     (untold,) = ledger.untold()
     assert (untold.project, untold.version) == (1, "b")
-    ledger.record_told(untold)
+    ledger.record_told(untold, True)
     assert ledger.untold() == []
 
 

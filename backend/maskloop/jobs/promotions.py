@@ -36,7 +36,9 @@ def promote(
     elif told != version:  # made current by one that was killed before it told anybody
         _tell(settings, ledger, project, version, told, by)
     elif by == "person":  # who promotes what is current already wants Label Studio to know it
-        _choose(settings, project, version)
+        reached = _choose(settings, project, version)
+        if known:
+            ledger.record_told(known[0], reached)
     return previous
 
 
@@ -53,7 +55,7 @@ def tell_again(settings: Settings, ledger: Ledger) -> None:
     for promotion in ledger.untold():
         if not _choose(settings, promotion.project, promotion.version):
             return  # still away: every other project would wait for its answer too
-        ledger.record_told(promotion)
+        ledger.record_told(promotion, True)
 
 
 def _tell(settings: Settings, ledger: Ledger, project: int, version: str, previous: str, by: str) -> None:

@@ -181,10 +181,10 @@ class Trainings(Store):
         query = select(PromotionRow).where(PromotionRow.id.in_(newest), ~PromotionRow.told)
         return self._read(lambda session: [_promotion(row) for row in session.scalars(query)])
 
-    def record_told(self, promotion: Promotion) -> None:
-        """Label Studio knows of it now."""
+    def record_told(self, promotion: Promotion, told: bool) -> None:
+        """Remember whether Label Studio knows of it now."""
         row = update(PromotionRow).filter_by(project=promotion.project, version=promotion.version, at=promotion.at)
-        self._write(lambda session: session.execute(row.values(told=True)))
+        self._write(lambda session: session.execute(row.values(told=told)))
 
 
 def _promotion(row: PromotionRow) -> Promotion:
