@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from maskloop.segment.depthwise import Depthwise
+
 STAGES: tuple[tuple[int, int, int, bool], ...] = (
     (24, 2, 1, False),
     (24, 1, 1, True),
@@ -50,7 +52,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleDict()
         self._add("layer00", 3, 32, kernel=3, stride=2)
-        self._add("layer01", 32, 32, kernel=3, groups=32)
+        self.layers["layer01"] = Depthwise(32, 3)
         self._add("layer02", 32, 16)
         self.blocks: list[tuple[str, str, str, bool]] = []
         number, width = 3, 16
@@ -58,17 +60,14 @@ class Encoder(nn.Module):
             names = (f"layer{number:02}", f"layer{number + 1:02}", f"layer{number + 2:02}")
             inner = 6 * width
             self._add(names[0], width, inner)
-            self._add(names[1], inner, inner, kernel=3, stride=stride, dilation=dilation, groups=inner)
+            self.layers[names[1]] = Depthwise(inner, 3, stride, dilation)
             self._add(names[2], inner, channels)
             self.blocks.append((*names, residual))
             number += 4 if residual else 3  # the addition has a number of its own in the initial weights
             width = channels
 
-    def _add(
-        self, name: str, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, dilation: int = 1, groups: int = 1
-    ) -> None:
-        padding = dilation * (kernel // 2)
-        self.layers[name] = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups)
+    def _add(self, name: str, inputs: int, outputs: int, kernel: int = 1, stride: int = 1) -> None:
+        self.layers[name] = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         layers = self.layers
