@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from maskloop.jobs.attempt import Attempt, take_up
+from maskloop.jobs.attempt import Attempt, environment, take_up
 from maskloop.ledger import LAST_ATTEMPT, Ledger, Training, TrainingState
-from tests.jobs.learning_project import PROJECT, settings
+from tests.jobs.learning_project import PROJECT, settings, submit
 
 
 @pytest.fixture
@@ -66,6 +69,31 @@ def test_one_that_dies_is_taken_up_again_and_one_given_back_does_not_count(tmp_p
     assert third.training.attempt == 2
     wait(third)
     assert found(ledger, third).state.final
+
+
+def test_one_whose_trainer_was_killed_ends_and_is_given_back(tmp_path: Path, ledger: Ledger) -> None:
+    ledger.request_training(PROJECT, "Start Training")
+    submit(tmp_path, ledger, 8)
+    code = (
+        "import time; from maskloop.jobs.attempt import take_up; from maskloop.ledger import Ledger;"
+        "from maskloop.settings import Settings; own = Settings();"
+        "print(take_up(own, Ledger(own.ledger_url)).process.pid, flush=True); time.sleep(600)"
+    )
+    trainer = subprocess.Popen(
+        [sys.executable, "-c", code], env=environment(settings(tmp_path)), stdout=subprocess.PIPE, text=True
+    )
+    assert trainer.stdout is not None
+    training = int(trainer.stdout.readline())
+    trainer.kill()
+    trainer.wait()
+    trainer.stdout.close()
+    until = time.time() + 120
+    while psutil.pid_exists(training):
+        assert time.time() < until
+        time.sleep(0.1)
+    again = ledger.claim_training("me")
+    assert again is not None
+    assert again.attempt == 1, "given back, not lapsed"
 
 
 def test_one_that_died_too_often_leaves_a_report(tmp_path: Path, ledger: Ledger) -> None:

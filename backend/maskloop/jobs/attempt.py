@@ -34,7 +34,7 @@ class Attempt:
         self._owner = owner
         self._began = time.time()
         # A session of its own: Ctrl+C is for who watches it, and who gives it back.
-        command = [sys.executable, "-m", "maskloop.jobs.train", str(training.id), owner]
+        command = [sys.executable, "-m", "maskloop.jobs.train", str(training.id), owner, str(os.getpid())]
         self.process = subprocess.Popen(command, env=environment(settings), start_new_session=True)
 
     def over(self) -> bool:

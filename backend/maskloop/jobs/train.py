@@ -1,8 +1,8 @@
 """One training, from the submissions to a version that has passed the gate or stays a candidate.
 
-Runs in a process of its own (``python -m maskloop.jobs.train TRAINING OWNER``), at the lowest priority. It may be
-killed at any point: what it did is in a checkpoint, a version appears whole or not at all, and the ledger
-gives the training to the next trainer.
+Runs in a process of its own (``python -m maskloop.jobs.train TRAINING OWNER TRAINER``, the last a process id), at the
+lowest priority. It may be killed at any point: what it did is in a checkpoint, a version appears whole or not at all,
+and the ledger gives the training to the next trainer.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import os
 import shutil
 import signal
 import sys
+import threading
+import time
 import traceback
 from pathlib import Path
 from typing import NoReturn
@@ -199,6 +201,17 @@ def _leave(*_: object) -> NoReturn:
     os._exit(143)
 
 
+def _leave_with(trainer: int, settings: Settings, training: int, owner: str) -> None:
+    """Give the training back and end when its trainer was killed: nobody looks at its time and memory any more."""
+    while os.getppid() == trainer:
+        time.sleep(0.5)
+    log.warning("training %d: its trainer is gone; another one goes on from its checkpoint", training)
+    try:
+        Ledger(settings.ledger_url).release_training(training, owner, died=False)
+    finally:
+        _leave()
+
+
 def main() -> None:
     os.nice(19)
     # Threads that spin while they wait for one that has no core take a hundred times as long on a busy machine.
@@ -206,7 +219,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _leave)
     settings = Settings()
     configure(settings.log_level)
-    run_claimed(settings, int(sys.argv[1]), sys.argv[2])
+    training, owner, trainer = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    threading.Thread(target=_leave_with, args=(trainer, settings, training, owner), daemon=True).start()
+    run_claimed(settings, training, owner)
 
 
 if __name__ == "__main__":
