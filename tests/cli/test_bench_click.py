@@ -51,12 +51,12 @@ def test_only_the_way_without_a_cache_encodes_again(
 @pytest.mark.slow
 def test_the_whole_comparison_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MASKLOOP_DATA_DIR", str(tmp_path / "data"))
-    save_checkpoint(tmp_path / "saved", "sam2_video")
+    save_checkpoint(tmp_path / "saved", "sam-hq")
     runner = CliRunner()
-    pulled = runner.invoke(build(), ["models", "pull", "sam2.1-hiera-tiny", "--from", str(tmp_path / "saved")])
+    pulled = runner.invoke(build(), ["models", "pull", "sam-hq-vit-base", "--from", str(tmp_path / "saved")])
     assert pulled.exit_code == 0, pulled.output
     figures, plot = tmp_path / "figures.json", tmp_path / "plot.png"
-    options = ["--images", "1", "--repeat", "1", "--threads", "1", "--sam", "sam2.1-hiera-tiny"]
+    options = ["--images", "1", "--repeat", "1", "--threads", "1", "--sam", "sam-hq-vit-base"]
     result = runner.invoke(build(), ["bench", "click", *options, "--json", str(figures), "--plot", str(plot)])
     assert result.exit_code == 0, result.output
     rows = {(row["subject"], row["click"]) for row in json.loads(figures.read_text())["rows"]}

@@ -47,21 +47,30 @@ def test_a_broken_card_does_not_hide_the_others(
 def test_a_pulled_model_serves_by_its_name_alone(
     runner: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_checkpoint(tmp_path / "saved", "sam2_video")
-    result = runner.invoke(build(), ["models", "pull", "sam2.1-hiera-small", "--from", str(tmp_path / "saved")])
+    save_checkpoint(tmp_path / "saved", "sam-hq")
+    result = runner.invoke(build(), ["models", "pull", "sam-hq-vit-base", "--from", str(tmp_path / "saved")])
     assert result.exit_code == 0, result.output
     assert "recorded on first download" in result.output
     assert "ready" in next(
-        line for line in runner.invoke(build(), ["models"]).output.splitlines() if "hiera-small" in line
+        line for line in runner.invoke(build(), ["models"]).output.splitlines() if "hq-vit-base" in line
     )
     picture = tmp_path / "picture.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)).save(picture)
-    monkeypatch.setenv("MASKLOOP_MODEL", "sam2.1-hiera-small")
+    monkeypatch.setenv("MASKLOOP_MODEL", "sam-hq-vit-base")
     mask = tmp_path / "mask.png"
     result = runner.invoke(build(), ["predict", str(picture), "--point", "40,30", "-o", str(mask)])
     assert result.exit_code == 0, result.output
     with Image.open(mask) as answer:
         assert answer.size == (80, 60)
+
+
+def test_other_weights_than_the_cards_are_refused(runner: CliRunner, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "saved", "sam2_video")
+    result = runner.invoke(build(), ["models", "pull", "sam2.1-hiera-small", "--from", str(tmp_path / "saved")])
+    assert result.exit_code == 2
+    assert "not what was promised" in result.output
+    listed = runner.invoke(build(), ["models"]).output.splitlines()
+    assert "to pull" in next(line for line in listed if "hiera-small" in line)
 
 
 def test_what_cannot_be_pulled_is_said_without_a_traceback(runner: CliRunner, tmp_path: Path) -> None:

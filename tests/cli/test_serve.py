@@ -171,18 +171,26 @@ def test_an_open_door_is_refused(tmp_path: Path) -> None:
     assert "BASIC_AUTH_USER" in done.stderr
 
 
-def test_a_model_without_weights_is_named_in_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("model", "what_to_do"),
+    [
+        ("sam2.1-hiera-tiny", "maskloop models pull sam2.1-hiera-tiny"),
+        ("sam-hq-vit-base", "maskloop models pull sam-hq-vit-base"),
+        ("clicknet", "weights.safetensors is missing; restore it from the release"),
+    ],
+)
+def test_a_model_without_weights_is_named_in_one_line(tmp_path: Path, model: str, what_to_do: str) -> None:
     environment = {
         **os.environ,
-        "MASKLOOP_MODEL": "sam2.1-hiera-tiny",
+        "MASKLOOP_MODEL": model,
         "MASKLOOP_DATA_DIR": str(tmp_path),
         "MASKLOOP_MODELS_DIR": str(tmp_path / "models"),
         "PORT": str(free_port()),
     }
-    folder = tmp_path / "models" / "sam2.1-hiera-tiny"
+    folder = tmp_path / "models" / model
     shutil.copytree(default_models_dir() / folder.name, folder, ignore=lambda _, names: set(names) - {"model.toml"})
     command = [sys.executable, "-m", "maskloop", "serve"]
     told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert told.returncode == 2
-    assert "maskloop models pull sam2.1-hiera-tiny" in told.stderr
+    assert what_to_do in told.stderr
     assert "Traceback" not in told.stderr

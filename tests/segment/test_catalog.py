@@ -95,6 +95,15 @@ def test_missing_or_changed_weights_are_refused_before_loading(tmp_path: Path) -
         catalog.load("a")
 
 
+def test_a_model_is_found_only_with_what_it_is_based_on(tmp_path: Path) -> None:
+    base = put(tmp_path, "a", weights=b"weights")
+    put(tmp_path, "b", weights=b"decoder", base="a")
+    Catalog(tmp_path).find("b")
+    (base / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="model a has no weights"):
+        Catalog(tmp_path).find("b")
+
+
 @pytest.mark.parametrize("family", ["nonsense", "prompt", "os.path", "../x"])
 def test_an_unknown_family_is_refused(tmp_path: Path, family: str) -> None:
     put(tmp_path, "a", family=family)

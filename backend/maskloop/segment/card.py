@@ -152,13 +152,19 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def find_files(folder: Path, card: Card) -> None:
+    """Every file of the card is there. Raises ModelError naming the first that is not."""
+    for name in card.files:
+        if not (folder / name).is_file():
+            hint = f"run `maskloop models pull {card.name}`" if card.on_hub else "restore it from the release"
+            raise ModelError(f"model {card.name} has no weights: {folder / name} is missing; {hint}")
+
+
 def check_files(folder: Path, card: Card) -> None:
     """Every file of the card is there and is what the card says. Raises ModelError naming the first that is not."""
+    find_files(folder, card)
     for name, expected in card.files.items():
         path = folder / name
-        if not path.is_file():
-            hint = f"run `maskloop models pull {card.name}`" if card.on_hub else "restore it from the release"
-            raise ModelError(f"model {card.name} has no weights: {path} is missing; {hint}")
         if expected and sha256(path) != expected:
             raise ModelError(f"{path} is not the file its card promises (sha256 differs): delete it and get it again")
 

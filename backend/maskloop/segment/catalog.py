@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from maskloop.segment.card import CARD, Card, ModelError, check_files, read_card, sha256
+from maskloop.segment.card import CARD, Card, ModelError, check_files, find_files, read_card, sha256
 from maskloop.segment.segmenter import Segmenter
 
 PACKAGES = ("maskloop.segment", "maskloop.segment.classical")
@@ -79,6 +79,12 @@ class Catalog:
         folder = self.folder(name)
         return all((folder / file).is_file() for file in self.card(name).files)
 
+    def find(self, name: str) -> None:
+        """See that all files of a model and of its base are here. Raises ModelError naming the first that is not."""
+        card = self.card(name)
+        for folder in (self.folder(name), *([self.folder(card.base)] if card.base else [])):
+            find_files(folder, read_card(folder))
+
     def version(self, name: str) -> str:
         """``<name>-<8 hex>``: the first digits of its weights' sha256, of its card's for an engine without weights.
 
@@ -105,8 +111,7 @@ class Catalog:
         return load(Source(card, folder, base, device, threads))
 
     def _sha256(self, card: Card, path: Path) -> str:
-        if not path.is_file():
-            check_files(path.parent, card)
+        find_files(path.parent, card)
         stat = path.stat()
         key = (path, stat.st_mtime_ns, stat.st_size)
         if key not in self._digests:

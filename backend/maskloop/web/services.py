@@ -80,6 +80,7 @@ def embedded(settings: Settings) -> Services:
 
         device(settings.device)
     bench = build_workbench(settings)
+    bench.catalog.find(settings.model)
     queue = LocalQueue(handlers(bench), limit=settings.max_queue, first=Job("warm-up", {}))
     return _assemble(settings, queue, bench.catalog, bench.versions, LocalMemory())
 
