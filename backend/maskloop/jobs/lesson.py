@@ -18,7 +18,7 @@ from maskloop.jobs.material import embed, weights_of
 from maskloop.jobs.proposals import write_signatures
 from maskloop.jobs.run import Run
 from maskloop.jobs.submissions import config_labels
-from maskloop.jobs.teaching import Taught, keep_weights, teach, write_candidate
+from maskloop.jobs.teaching import Taught, grown, keep_weights, teach, write_candidate
 from maskloop.learn import exam, propose
 from maskloop.learn.gate import Score, Verdict, judge
 from maskloop.learn.report import BeforeAfter, Report
@@ -74,10 +74,15 @@ def _learn(
         version: Taught(folder, run.bench.catalog.load(folder, device=str(device)))
         for version, folder in folders.items()
     }
-    course = teach(run, trained, models[current], models[base], device)
-    seen = partial(embed, run.bench, segmenter=models[current].segmenter)
+    start = base
+    if current == base or grown(models[current].segmenter, models[base].segmenter):
+        start = current
+    else:
+        log.info("training %d begins with the base %s, which %s does not have", run.training.id, base, current)
+    course = teach(run, trained, models[start], models[base], device)
+    seen = partial(embed, run.bench, segmenter=models[start].segmenter)
     known = [signature(seen(sample)) for sample in trained]
-    write_candidate(run, candidate, current_folder, course, trained, known)
+    write_candidate(run, candidate, folders[start], course, trained, known)
     folders = {run.name: candidate, **folders}
     segmenters = {version: one.segmenter for version, one in models.items()}
     segmenters = {run.name: run.bench.catalog.load(candidate, device=str(device)), **segmenters}
@@ -101,6 +106,9 @@ def _learn(
     weighed = weigh(verdict, standing, before, again)
     if weighed.verdict.promote and not verdict.promote:
         keep_weights(models[current], candidate)
+        if start != current:
+            seen = partial(embed, run.bench, segmenter=models[current].segmenter)
+            known = [signature(seen(sample)) for sample in trained]
     verdict = weighed.verdict
     if weighed.kept is not None:
         proposer, standing = serving, weighed.kept
@@ -122,6 +130,7 @@ def _learn(
         left_out=collected.left_out,
         submissions=collected.forms,
         proposals={label: dataclasses.asdict(one) for label, one in standing.items()},
+        taught_from="" if start == current else start,
     )
     return Learned(run.name, candidate, report, _before_after(run, asked, segmenters[current], segmenters[run.name]))
 
@@ -186,9 +195,8 @@ def _in_config(standing: Mapping[str, Standing], labels: frozenset[str] | None) 
 def _before_after(run: Run, asked: Sequence[exam.Question], before: Segmenter, after: Segmenter) -> list[BeforeAfter]:
     shown = []
     for sample, target in asked[:8]:
-        embedding = embed(run.bench, sample, before)
-        prompt, old, old_iou = next(exam.corrected(before, embedding, target, 1))
-        _, new, new_iou = next(exam.corrected(after, embedding, target, 1))
+        prompt, old, old_iou = next(exam.corrected(before, embed(run.bench, sample, before), target, 1))
+        _, new, new_iou = next(exam.corrected(after, embed(run.bench, sample, after), target, 1))
         shown.append(BeforeAfter(sample.pixels, target.mask, prompt.points[0], old, new, old_iou, new_iou))
     return shown
 

@@ -22,6 +22,7 @@ from maskloop.learn.network import load_network, save_version
 from maskloop.learn.sam_lessons import SamLessons
 from maskloop.learn.samples import Sample
 from maskloop.segment.card import read_card, write_card
+from maskloop.segment.clicknet import ClickNet
 from maskloop.segment.familiarity import Signature
 from maskloop.segment.sam import SamSegmenter
 from maskloop.segment.segmenter import Segmenter
@@ -43,6 +44,19 @@ class Taught:
 
     folder: Path
     segmenter: Segmenter
+
+
+def grown(current: Segmenter, base: Segmenter) -> bool:
+    """Whether a version has the frozen parts of the base as it is now, so that it can be taught further beside it.
+
+    One from before an update of the base has its old encoder, or its old decoder beside what was learned.
+    """
+    if current.encoder != base.encoder:
+        return False
+    if not (isinstance(current, ClickNet) and isinstance(base, ClickNet)):
+        return True  # a SAM's version has nothing of its base but a name, and does not load beside another
+    own, its = current.network.decoder.state_dict(), base.network.decoder.state_dict()
+    return all(torch.equal(own[name], its[name]) for name in its)
 
 
 def teach(run: Run, trained: Sequence[Sample], current: Taught, base: Taught, device: torch.device) -> Course:

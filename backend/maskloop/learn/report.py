@@ -36,7 +36,10 @@ class BeforeAfter:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything worth knowing about a training afterwards. ``used`` maps a part to (content hash, task, objects)."""
+    """Everything worth knowing about a training afterwards. ``used`` maps a part to (content hash, task, objects).
+
+    ``taught_from`` is the base where it began with that because the current version grew from an earlier one.
+    """
 
     project: int
     training: int
@@ -51,6 +54,7 @@ class Report:
     left_out: Sequence[LeftOut]
     submissions: Sequence[tuple[int, str]]
     proposals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    taught_from: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,11 +104,11 @@ def read(folder: Path) -> dict[str, Any]:
 
 def text(version: str, report: Report, has_sheet: bool) -> str:
     """The report as Markdown."""
-    verdict = report.verdict
+    verdict, start = report.verdict, report.taught_from or report.started_from
     lines = [
         f"# {version}",
         "",
-        f"Project {report.project}, training {report.training}. Started from `{report.started_from}`, base "
+        f"Project {report.project}, training {report.training}. Started from `{start}`, base "
         f"`{report.base}`; {report.steps} steps in {report.seconds:.0f} s, seed {report.seed}.",
         "",
         f"**{'Passed the gate' if verdict.promote else 'Did not pass the gate'}**: {'; '.join(verdict.reasons)}.",
