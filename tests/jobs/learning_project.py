@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from maskloop.jobs.attempt import environment
 from maskloop.labelstudio import rle
 from maskloop.ledger import Ledger, Region, Submission
 from maskloop.segment.prompt import Mask
@@ -40,3 +43,15 @@ def submit(folder: Path, ledger: Ledger, count: int, first: int = 1) -> None:
         cv2.imwrite(str(path), np.clip(pixels, 0, 255).astype(np.uint8))
         regions = tuple(Region(f"r{k}", "brushlabels", "Disc", 128, 96, rle=rle.encode(m)) for k, m in enumerate(masks))
         ledger.record_submission(Submission(PROJECT, number, number, "2026-11-23T10:00:00Z", str(path), regions))
+
+
+def left_behind(of: Settings, code: str) -> int:
+    """A process that another one starts, which is killed then: the number that ``code`` puts into ``child``."""
+    code += "; print(child, flush=True); import time; time.sleep(600)"
+    parent = subprocess.Popen([sys.executable, "-c", code], env=environment(of), stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    return child

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +7,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from maskloop.jobs.attempt import Attempt, environment, take_up
+from maskloop.jobs.attempt import Attempt, take_up
 from maskloop.ledger import LAST_ATTEMPT, Ledger, Training, TrainingState
-from tests.jobs.learning_project import PROJECT, settings, submit
+from tests.jobs.learning_project import PROJECT, left_behind, settings, submit
 
 
 @pytest.fixture
@@ -75,18 +73,11 @@ def test_one_whose_trainer_was_killed_ends_and_is_given_back(tmp_path: Path, led
     ledger.request_training(PROJECT, "Start Training")
     submit(tmp_path, ledger, 8)
     code = (
-        "import time; from maskloop.jobs.attempt import take_up; from maskloop.ledger import Ledger;"
+        "from maskloop.jobs.attempt import take_up; from maskloop.ledger import Ledger;"
         "from maskloop.settings import Settings; own = Settings();"
-        "print(take_up(own, Ledger(own.ledger_url)).process.pid, flush=True); time.sleep(600)"
+        "child = take_up(own, Ledger(own.ledger_url)).process.pid"
     )
-    trainer = subprocess.Popen(
-        [sys.executable, "-c", code], env=environment(settings(tmp_path)), stdout=subprocess.PIPE, text=True
-    )
-    assert trainer.stdout is not None
-    training = int(trainer.stdout.readline())
-    trainer.kill()
-    trainer.wait()
-    trainer.stdout.close()
+    training = left_behind(settings(tmp_path), code)
     until = time.time() + 120
     while psutil.pid_exists(training):
         assert time.time() < until

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +11,6 @@ import numpy as np
 import psutil
 import pytest
 
-from maskloop.jobs.attempt import environment
 from maskloop.jobs.train import run_claimed
 from maskloop.jobs.trainer import Companion, Trainer, request_due
 from maskloop.learn import report
@@ -22,7 +19,7 @@ from maskloop.ledger import Ledger, Prediction, Region, Submission, TrainingStat
 from maskloop.segment.catalog import Catalog
 from maskloop.segment.prompt import Point, Prompt
 from maskloop.settings import Settings
-from tests.jobs.learning_project import PROJECT, settings, submit
+from tests.jobs.learning_project import PROJECT, left_behind, settings, submit
 from tests.segment.checkpoints import save_model
 
 NEEDS_WEIGHTS = pytest.mark.skipif(
@@ -139,18 +136,8 @@ def test_a_trainer_that_died_beside_its_server_is_started_again(
 
 
 def test_the_trainer_ends_when_its_server_is_gone(tmp_path: Path, ledger: Ledger) -> None:
-    code = (
-        "import time; from maskloop.jobs import trainer; from maskloop.settings import Settings;"
-        "print(trainer.start(Settings()).pid, flush=True); time.sleep(600)"
-    )
-    server = subprocess.Popen(
-        [sys.executable, "-c", code], env=environment(settings(tmp_path)), stdout=subprocess.PIPE, text=True
-    )
-    assert server.stdout is not None
-    trainer = int(server.stdout.readline())
-    server.send_signal(signal.SIGKILL)
-    server.wait()
-    server.stdout.close()
+    imports = "from maskloop.jobs import trainer; from maskloop.settings import Settings"
+    trainer = left_behind(settings(tmp_path), f"{imports}; child = trainer.start(Settings()).pid")
     until = time.time() + 30
     while time.time() < until and psutil.pid_exists(trainer):
         time.sleep(0.1)
