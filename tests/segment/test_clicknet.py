@@ -72,6 +72,17 @@ def test_every_kind_of_prompt_alone(model: ClickNet, scene: tuple[np.ndarray, Ma
     assert iou(model.decode(model.encode(image), prompt).mask, disc) > 0.6
 
 
+def test_a_box_means_the_same_in_the_mirror(model: ClickNet) -> None:
+    image = np.ascontiguousarray(pictures.astronaut()[:320, :288])
+    size, box = image.shape[1], Box(40, 30, 250, 290)
+    answer = model.decode(model.encode(image), Prompt(box=box))
+    turned = Prompt(box=Box(size - box.x1, box.y0, size - box.x0, box.y1))
+    mirror = model.decode(model.encode(np.ascontiguousarray(image[:, ::-1])), turned)
+    assert answer.mask.any()
+    assert (mirror.mask[:, ::-1] ^ answer.mask).sum() < 0.002 * answer.mask.sum()
+    assert mirror.score == pytest.approx(answer.score, abs=1e-3)
+
+
 def test_an_answer_depends_on_the_prompt_alone(model: ClickNet, scene: tuple[np.ndarray, Mask]) -> None:
     """Whatever was asked before, and whether it is still in memory."""
     image, _ = scene

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from maskloop.segment.clicknet_decoder import PromptMaps
-from maskloop.segment.clicknet_net import AHEAD, DOUBT, side_by_side
+from maskloop.segment.clicknet_encoder import normalised
+from maskloop.segment.clicknet_net import AHEAD, DOUBT, ClickNetwork, both_ways, side_by_side
 
 
 def surer(
@@ -24,7 +25,7 @@ def surer(
 
     given = torch.zeros(1, 1, 2, 2)
     prompts = PromptMaps(torch.zeros(1, 1, 3), given, given.expand(-1, 2, -1, -1), given + previous)
-    logits, judged = side_by_side(decoder(first, 0.0), decoder(learned, 1.0), {}, prompts, ahead)
+    logits, judged = side_by_side(decoder(first, 0.0), decoder(learned, 1.0), {"f2": given}, prompts, ahead)
     return bool(logits[0, 0, 0, 0] == 1), [round(float(j), 3) for j in judged[0].sigmoid()]
 
 
@@ -60,7 +61,7 @@ class Sees(torch.nn.Module):
 def together(first: Sees, learned: Sees) -> torch.Tensor:
     given = torch.zeros(1, 1, *first.answer[0].shape[2:])
     prompts = PromptMaps(torch.zeros(1, 1, 3), given, given.expand(-1, 2, -1, -1), given)
-    return side_by_side(first, learned, {}, prompts, -DOUBT)[0][0, 0]
+    return side_by_side(first, learned, {"f2": given}, prompts, -DOUBT)[0][0, 0]
 
 
 def rows(*values: float) -> torch.Tensor:
@@ -98,9 +99,35 @@ def test_each_of_a_batch_is_answered_as_if_it_were_alone() -> None:
     def asked(part: slice) -> tuple[torch.Tensor, torch.Tensor]:
         given = torch.zeros(len(range(5)[part]), 1, 6, 7)
         prompts = PromptMaps(torch.zeros(len(given), 1, 3), given, given.expand(-1, 2, -1, -1), given)
-        return side_by_side(Recalls(0, part), Recalls(1, part), {}, prompts, -DOUBT)
+        return side_by_side(Recalls(0, part), Recalls(1, part), {"f2": given}, prompts, -DOUBT)
 
     for whole, alone in zip(
         asked(slice(5)), zip(*(asked(slice(n, n + 1)) for n in range(5)), strict=True), strict=True
     ):
         assert torch.equal(whole, torch.cat(alone))
+
+
+def test_left_and_right_are_all_the_same_to_it() -> None:
+    torch.manual_seed(0)
+    network = ClickNetwork(learned=True).eval()
+    views = torch.randint(0, 256, (2, 65, 81, 3), dtype=torch.uint8)
+    box, strokes, mask = (torch.rand(2, n, 65, 81) for n in (1, 2, 1))
+    points = torch.tensor([[[7.0, 20.0, 1.0], [70.0, 40.0, 0.0]], [[33.0, 60.0, 1.0], [0.0, 0.0, -1.0]]])
+    mirrored = torch.where(
+        points[..., 2:] < 0, points, torch.tensor([80.0, 0.0, 0.0]) - points * torch.tensor([1, -1, -1])
+    )
+    prompts = PromptMaps(points, box, (strokes > 0.9).float(), mask)
+    turned = PromptMaps(mirrored, *(maps.flip(3) for maps in prompts.parts()[1:]))
+
+    def features(pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        return network.encoder(normalised(torch.stack([pixels, pixels.flip(2)], 1).flatten(0, 1)))
+
+    with torch.inference_mode():
+        for ahead in (None, AHEAD):
+            logits, judged = network.decode(features(views), prompts, ahead)
+            mirror, also = network.decode(features(views.flip(2)), turned, ahead)
+            assert logits.shape == (2, 3, 65, 81)
+            assert torch.allclose(mirror.flip(3), logits, atol=1e-4)
+            assert torch.allclose(also, judged, atol=1e-4)
+        plain = network.decoder(network.encoder(normalised(views)), prompts)
+        assert not torch.allclose(plain[0], both_ways(network.decoder, features(views), prompts)[0], atol=1e-3)

@@ -60,3 +60,16 @@ def test_a_box_contains_what_its_growth_reaches() -> None:
     assert not box.contains(21, 20)
     assert box.contains(22, 34, grow=0.25)
     assert not box.contains(23, 20, grow=0.25)
+
+
+def test_one_click_and_nothing_else_is_ambiguous() -> None:
+    one = (Point(1, 2),)
+    mask = np.ones((4, 4), bool)
+    assert Prompt(one).ambiguous
+    more = [
+        Prompt(one * 2),
+        Prompt(one, Box(0, 0, 4, 4)),
+        Prompt(one, scribbles=(Scribble(mask),)),
+        Prompt(one, prior=mask),
+    ]
+    assert not any(prompt.ambiguous for prompt in [*more, Prompt(), Prompt(box=Box(0, 0, 4, 4))])

@@ -2,8 +2,9 @@
 
 A first click looks at the whole image, then again at a window around what it found
 (the zoom-in of RITM and FocalClick); later clicks look at the window, with the previous mask
-fed back. The answer to n clicks is defined from the answer to the first n - 1, so any
-process gives the same one; what is still in memory is not computed again.
+fed back. What says more than one click is looked at both ways, as it is and mirrored. The answer
+to n clicks is defined from the answer to the first n - 1, so any process gives the same one; what
+is still in memory is not computed again.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class ClickNet:
         if scale < 1:
             small = (max(1, round(width * scale)), max(1, round(height * scale)))
             pixels = cv2.resize(image, small, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-        features = self.features(cut(pixels, _whole(pixels.shape), COARSE))
+        features = self.features(cut(pixels, Window.whole(pixels.shape), COARSE))
         arrays = {name: f[0].to("cpu", torch.float16).numpy() for name, f in features.items()}
         return Embedding({"pixels": np.ascontiguousarray(pixels), **arrays}, (height, width), self.encoder)
 
@@ -141,7 +142,7 @@ class ClickNet:
 
     def _answered(self, embedding: Embedding, prompt: Prompt, earlier: State | None) -> Way[State]:
         size: tuple[int, int] = embedding.arrays["pixels"].shape[:2]  # type: ignore[assignment]
-        whole = _whole(size)
+        whole = Window.whole(size)
         last = prompt.points[-1] if prompt.points else None
         if earlier is None and prompt.box is not None:
             box = prompt.box
@@ -169,7 +170,7 @@ class ClickNet:
         if prompt.box is not None:
             boxes.append((prompt.box.x0, prompt.box.y0, prompt.box.x1, prompt.box.y1))
         if not boxes:
-            return _whole(size)
+            return Window.whole(size)
         x0, y0 = min(b[0] for b in boxes), min(b[1] for b in boxes)
         x1, y1 = max(b[2] for b in boxes), max(b[3] for b in boxes)
         least = LEAST_WINDOW if found is not None else max(size) // 2
@@ -181,26 +182,33 @@ class ClickNet:
 
     def _seen(self, embedding: Embedding, window: Window, prompt: Prompt, earlier: State | None) -> Way[State]:
         """One look at a window with everything known so far."""
-        pixels: Image = embedding.arrays["pixels"]  # type: ignore[assignment]
-        coarse = window == _whole(pixels.shape)
-        view = window.view_size(COARSE if coarse else ZOOM)
-        features: Features | None
-        if coarse:
-            arrays = ((n, a) for n, a in embedding.arrays.items() if n != "pixels")
-            features = {n: torch.from_numpy(a.astype(np.float32))[None].to(self.device) for n, a in arrays}
-            features = {n: f.contiguous(memory_format=torch.channels_last) for n, f in features.items()}
-        else:
-            features = FEATURES.recall(embedding, (window, self.device))
-            if features is None:
-                features = self.features(cut(pixels, window, ZOOM))
-                nbytes = sum(f.numel() * f.element_size() for f in features.values())
-                FEATURES.keep(embedding, (window, self.device), features, nbytes)
+        features = self._view(embedding, window)
+        if not prompt.ambiguous:
+            mirrored = self._view(embedding, window, mirrored=True)
+            features = {name: torch.cat([seen, mirrored[name]]) for name, seen in features.items()}
+        view = window.view_size(COARSE if window == Window.whole(embedding.arrays["pixels"].shape) else ZOOM)
         previous = None
         if earlier is not None:
             probability = 1 / (1 + np.exp(-earlier.logits))
             previous = moved(probability.astype(np.float32), earlier.window, window, view)
         logits, score = yield Look(features, carried(window, view, prompt, previous), self._ahead(embedding, prompt))
         return State(relevant(logits, window, prompt), window, score)
+
+    def _view(self, embedding: Embedding, window: Window, mirrored: bool = False) -> Features:
+        """The features of a window, or of its mirror image. Those of the whole image are in the embedding."""
+        pixels: Image = embedding.arrays["pixels"]  # type: ignore[assignment]
+        whole = window == Window.whole(pixels.shape)
+        if whole and not mirrored:
+            arrays = ((n, a) for n, a in embedding.arrays.items() if n != "pixels")
+            kept = {n: torch.from_numpy(a.astype(np.float32))[None].to(self.device) for n, a in arrays}
+            return {n: f.contiguous(memory_format=torch.channels_last) for n, f in kept.items()}
+        features: Features | None = FEATURES.recall(embedding, (window, mirrored, self.device))
+        if features is None:
+            view = cut(pixels, window, COARSE if whole else ZOOM)
+            features = self.features(np.ascontiguousarray(view[:, ::-1]) if mirrored else view)
+            nbytes = sum(f.numel() * f.element_size() for f in features.values())
+            FEATURES.keep(embedding, (window, mirrored, self.device), features, nbytes)
+        return features
 
     def _ahead(self, embedding: Embedding, prompt: Prompt) -> float | None:
         """How far what was learned is preferred to the base: on an image unlike those it learned on it has no say."""
@@ -234,14 +242,10 @@ def encoder_hash(network: ClickNetwork) -> str:
     return digest.hexdigest()[:16]
 
 
-def _whole(shape: tuple[int, ...]) -> Window:
-    return Window(0, 0, shape[1], shape[0])
-
-
 def _started(prior: Mask) -> State:
     """A mask from elsewhere as the answer to start from."""
     found = bounds(prior)
     size = (prior.shape[0], prior.shape[1])
-    window = _whole(size) if found is None else around(*found, MARGIN, LEAST_WINDOW, size)
+    window = Window.whole(size) if found is None else around(*found, MARGIN, LEAST_WINDOW, size)
     part = prior[window.y0 : window.y1, window.x0 : window.x1].astype(np.float32)
     return State(resized(part, window.view_size(ZOOM)) * 12 - 6, window, 0.0)

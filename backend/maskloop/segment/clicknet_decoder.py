@@ -49,6 +49,14 @@ class PromptMaps:
     def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self.points, self.box, self.scribbles, self.previous
 
+    def with_mirrored(self) -> PromptMaps:
+        """Each view's prompts followed by those of its mirror image, left and right exchanged; 2 B of them."""
+        x, y, sign = self.points.unbind(2)
+        points = torch.stack([self.previous.shape[3] - 1 - x, y, sign], 2)
+        turned = PromptMaps(points, *(maps.flip(3) for maps in self.parts()[1:]))
+        pairs = zip(self.parts(), turned.parts(), strict=True)
+        return PromptMaps(*(torch.stack(pair, 1).flatten(0, 1) for pair in pairs))
+
 
 class Block(nn.Module):
     """A residual step: depthwise 5 x 5 to mix places, then two 1 x 1 to mix channels (as ConvNeXt's)."""

@@ -56,8 +56,7 @@ class ClickNetwork(nn.Module):
         ``ahead`` is :func:`side_by_side`'s; None leaves the answer to the first decoder.
         """
         if self.learned is None or ahead is None:
-            answer: tuple[Tensor, Tensor] = self.decoder(features, prompts)
-            return answer
+            return both_ways(self.decoder, features, prompts)
         return side_by_side(self.decoder, self.learned, features, prompts, ahead)
 
     def forward(self, pixels: Tensor, prompts: PromptMaps) -> tuple[Tensor, Tensor]:
@@ -86,8 +85,8 @@ def side_by_side(
     the same object, their mean, weighted by how sure each is, takes the place of the surer one's: two that err
     differently err less together.
     """
-    logits, judged = first(features, prompts)
-    more, also = learned(features, prompts)
+    logits, judged = both_ways(first, features, prompts)
+    more, also = both_ways(learned, features, prompts)
     started = prompts.previous.amax((1, 2, 3)) > 0.5
     best = judged.amax(1)
     lead = also.amax(1) + ahead - torch.where(started, best, best.clamp(max=SURE))
@@ -103,3 +102,15 @@ def side_by_side(
     chosen = scores.argmax(1)
     masks[every, chosen] = torch.where(agree[:, None, None], mean, masks[every, chosen])
     return masks, scores
+
+
+def both_ways(decoder: nn.Module, features: dict[str, Tensor], prompts: PromptMaps) -> tuple[Tensor, Tensor]:
+    """A decoder's answer; the mean of its answers to a view and to the view's mirror image where it is given both.
+
+    ``features`` has one entry for each of the ``prompts``, or two: the view's, and then its mirror image's.
+    """
+    if len(features["f2"]) == len(prompts.points):
+        answer: tuple[Tensor, Tensor] = decoder(features, prompts)
+        return answer
+    logits, judged = (both.unflatten(0, (-1, 2)) for both in decoder(features, prompts.with_mirrored()))
+    return (logits[:, 0] + logits[:, 1].flip(3)) / 2, judged.mean(1)

@@ -34,6 +34,7 @@ class State:
 class Look:
     """What the decoder is asked of one view or of several of one size: its features, and the prompts in its frame.
 
+    The features of a view's mirror image follow its own, or every view is alone (:func:`clicknet_net.both_ways`).
     ``ahead`` is how far what was learned is preferred, None where it has no say.
     """
 
@@ -43,8 +44,8 @@ class Look:
 
     @property
     def shape(self) -> tuple[float | None, ...]:
-        """Height and width of the view, and who answers."""
-        return (*self.prompts.previous.shape[2:], self.ahead)
+        """Height and width of the view, whether its mirror image is there too, and who answers."""
+        return (*self.prompts.previous.shape[2:], len(self.features["f2"]), self.ahead)
 
     @property
     def corrects(self) -> bool:

@@ -30,6 +30,11 @@ class Window:
     x1: int
     y1: int
 
+    @classmethod
+    def whole(cls, shape: tuple[int, ...]) -> Window:
+        """All of an image of shape H x W, or H x W x 3."""
+        return cls(0, 0, shape[1], shape[0])
+
     @property
     def width(self) -> int:
         return self.x1 - self.x0

@@ -79,6 +79,11 @@ class Prompt:
         given = any(p.positive for p in self.points) or any(s.positive and s.mask.any() for s in self.scribbles)
         return given or self.box is not None or (self.prior is not None and bool(self.prior.any()))
 
+    @property
+    def ambiguous(self) -> bool:
+        """Whether it is one click and nothing else, which can mean a part or the whole."""
+        return len(self.points) == 1 and self.box is None and not self.scribbles and self.prior is None
+
     def to_json(self) -> dict[str, Any]:
         """The prompt as plain JSON; :meth:`from_json` gives it back."""
         return {
