@@ -183,6 +183,21 @@ def test_the_embedding_is_small_and_typed(model: ClickNet) -> None:
     assert embedding.nbytes < 8_000_000
 
 
+def test_a_closer_look_at_a_part_sees_what_a_look_at_a_picture_of_it_would(model: ClickNet) -> None:
+    image = pictures.astronaut()[:360, :480]
+    part = image[100:300, 40:360]
+    seen, alone = model.closer(model.encode(image), Box(40, 100, 360, 300)), model.encode(np.ascontiguousarray(part))
+    assert set(seen) == set(alone.arrays) - {"pixels"}
+    for name, values in seen.items():
+        assert values.dtype == np.float16
+        np.testing.assert_allclose(values.astype(np.float32), alone.arrays[name].astype(np.float32), atol=0.05)
+
+
+def test_a_closer_look_at_a_large_image_stays_inside_it(model: ClickNet) -> None:
+    embedding = model.encode(np.zeros((3001, 1201, 3), np.uint8))
+    assert model.closer(embedding, Box(600, 1500, 1201, 3001))["f2"].shape[1:] == (129, 49)
+
+
 def test_a_foreign_embedding_and_an_empty_prompt_are_refused(model: ClickNet, scene: tuple[np.ndarray, Mask]) -> None:
     embedding = model.encode(scene[0])
     with pytest.raises(ValueError, match="empty prompt"):

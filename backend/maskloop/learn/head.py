@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import cv2
@@ -11,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from maskloop.learn.pixels import Floats
+from maskloop.learn.pixels import Appearance, Floats
 from maskloop.learn.samples import Sample
 
-MOST_PIXELS = 300_000
-"""Of all lessons together: 320 MB with 266 features each, and as much again while a head is trained on them."""
+MOST_FEATURES = 80_000_000
+"""Of all pixels of all lessons together: 320 MB, and as much again while a head is trained on them."""
 
 Report: TypeAlias = Callable[[float], None]
 
@@ -39,17 +40,33 @@ class Head(nn.Module):
         return result
 
 
-def maps(head: Head, features: Floats) -> tuple[Floats, Floats]:
-    """Likeness of each label (labels x H x W) and depth (H x W) on the grid of the features (H x W x channels).
+def maps(head: Head, seen: Appearance) -> tuple[Floats, Floats]:
+    """Likeness of each label (labels x H x W) and depth (H x W) on the grid of what is seen.
 
-    A head that was trained on the first few channels alone looks at those.
+    The first layer adds up what it makes of each feature, so that can be done before the features are laid on the
+    grid. A head that was trained on the first few features alone looks at those.
     """
-    height, width = features.shape[:2]
-    flat = torch.from_numpy(features[..., : len(head.mean)].reshape(height * width, -1))
+    first, rest = head.layers[0], head.layers[1:]
+    assert isinstance(first, nn.Linear)
+    start, total = 0, np.zeros((*seen.size, first.out_features), np.float32)
     with torch.inference_mode():
-        answers = torch.cat([head(part) for part in torch.split(flat, 65536)]).sigmoid().numpy()
-    found = np.ascontiguousarray(answers.reshape(height, width, -1).transpose(2, 0, 1))
+        for layer in seen.layers:
+            channels = slice(start, start + layer[0].values.shape[-1])
+            if channels.stop > len(head.mean):
+                break
+            total += seen.spread(layer, partial(_made, head, first.weight, channels))
+            start = channels.stop
+        flat = torch.from_numpy(total).flatten(0, 1) + first.bias
+        answers = rest(flat).sigmoid().numpy()
+    found = np.ascontiguousarray(answers.reshape(*seen.size, -1).transpose(2, 0, 1))
     return found[:-1], found[-1]
+
+
+def _made(head: Head, weight: Tensor, channels: slice, values: Floats) -> Floats:
+    """What the first layer of a head makes of some of the features, without its bias."""
+    scaled = ((torch.from_numpy(values) - head.mean[channels]) / head.spread[channels]).clamp(-6, 6)
+    made: Floats = (scaled @ weight[:, channels].T).numpy()
+    return made
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,13 +81,13 @@ class Lesson:
 
 
 def pixel_lessons(
-    sample: Sample, features: Floats, labels: Sequence[str], rng: np.random.Generator, images: int = 1
+    sample: Sample, seen: Appearance, labels: Sequence[str], rng: np.random.Generator, images: int = 1
 ) -> Lesson:
-    """Some pixels inside the objects of an image, around them and elsewhere: its share of MOST_PIXELS at most.
+    """Some pixels inside the objects of an image, around them and elsewhere: its share of MOST_FEATURES at most.
 
     ``images`` is how many there are lessons from.
     """
-    height, width = features.shape[:2]
+    height, width = seen.size
     belongs = np.zeros((height, width, len(labels)), bool)
     unknown = np.zeros((height, width), bool)
     depth = np.zeros((height, width), np.float32)
@@ -85,13 +102,14 @@ def pixel_lessons(
     inside = belongs.any(axis=-1)
     ring = (cv2.dilate(np.asarray(inside, np.uint8), np.ones((9, 9), np.uint8)) > 0) & ~inside & ~unknown
     picked = []
-    share = min(1.0, MOST_PIXELS / (4000 * images))
+    share = min(1.0, MOST_FEATURES / (4000 * seen.channels * images))
     for area, most in ((inside, 1500), (ring, 700), (~inside & ~unknown, 1800)):
         places = np.flatnonzero(area)
         picked.append(rng.permutation(places)[: int(share * most)])
     chosen = np.concatenate(picked)
-    flat = features.reshape(-1, features.shape[-1])[chosen]
-    return Lesson(flat, belongs.reshape(-1, len(labels))[chosen].astype(np.float32), depth.reshape(-1)[chosen])
+    return Lesson(
+        seen.at(chosen), belongs.reshape(-1, len(labels))[chosen].astype(np.float32), depth.reshape(-1)[chosen]
+    )
 
 
 def train_head(lessons: Sequence[Lesson], width: int, report: Report = lambda done: None, epochs: int = 12) -> Head:

@@ -54,26 +54,30 @@ def best_manner(
 
     ``index`` is that of the label among the head's; ``start`` what else the manner says.
     """
-    looked_at = _looked(head, index, samples, label, embed)
+    looked_at = _looked(head, index, samples, label, segmenter, embed)
     if not looked_at:
         return start
     _, manner = _best_threshold(start, looked_at)
     return replace(manner, way=_best_way(manner, looked_at, label, segmenter, embed))
 
 
-def found(head: Head, index: int, start: Manner, samples: Sequence[Sample], label: str, embed: Embed) -> float:
+def found(
+    head: Head, index: int, start: Manner, samples: Sequence[Sample], label: str, segmenter: Segmenter, embed: Embed
+) -> float:
     """Mean IoU of a label's objects on some images with the regions that fit them best; 0 where there are none."""
-    looked_at = _looked(head, index, samples, label, embed)
+    looked_at = _looked(head, index, samples, label, segmenter, embed)
     return _best_threshold(start, looked_at)[0] if looked_at else 0.0
 
 
-def _looked(head: Head, index: int, samples: Sequence[Sample], label: str, embed: Embed) -> list[_Looked]:
+def _looked(
+    head: Head, index: int, samples: Sequence[Sample], label: str, segmenter: Segmenter, embed: Embed
+) -> list[_Looked]:
     """What the head says of those images that have objects of the label."""
     result = []
     for sample in samples:
         truths = [target.mask for target in sample.targets if target.label == label]
         if truths:
-            likeness, depth = maps(head, look(sample.pixels, embed(sample)))
+            likeness, depth = maps(head, look(sample.pixels, embed(sample), segmenter, len(head.mean)))
             result.append(_Looked(sample, truths, likeness[index], depth))
     return result
 

@@ -72,7 +72,7 @@ class Proposer:
         wanted = [label for label in self.manners if labels is None or label in labels]
         if self.head is None or not wanted:
             return []
-        likeness, depth = maps(self.head, look(pixels, embedding, len(self.head.mean)))
+        likeness, depth = maps(self.head, look(pixels, embedding, segmenter, len(self.head.mean)))
         most = min(MOST_PROPOSALS, max(10, MOST_PIXELS // (pixels.shape[0] * pixels.shape[1])))
         found: list[Proposal] = []
         for index, label in enumerate(self.manners):
@@ -134,10 +134,11 @@ def fit(samples: Sequence[Sample], segmenter: Segmenter, embed: Embed, seed: int
     lessons: list[Lesson] = []
     for number, sample in enumerate(samples):
         report(0.3 * number / len(samples))
-        lessons.append(pixel_lessons(sample, look(sample.pixels, embed(sample)), labels, rng, len(samples)))
+        seen = look(sample.pixels, embed(sample), segmenter)
+        lessons.append(pixel_lessons(sample, seen, labels, rng, len(samples)))
     manners = {label: first_manner(samples, label) for label in labels}
     order = [int(k) for k in rng.permutation(len(samples))]
-    width = _width(samples, lessons, order, manners, embed)
+    width = _width(samples, lessons, order, manners, segmenter, embed)
     report(0.4)
     head = train_head(lessons, width, lambda done: report(0.4 + 0.1 * done))
     chosen = [samples[k] for k in order[:8]]
@@ -152,6 +153,7 @@ def _width(
     lessons: Sequence[Lesson],
     order: Sequence[int],
     manners: Mapping[str, Manner],
+    segmenter: Segmenter,
     embed: Embed,
 ) -> int:
     """How many channels the head shall see: the filter bank's, or the encoder's maps too.
@@ -168,7 +170,8 @@ def _width(
         head = train_head([lessons[k] for k in rest], width)
         judges = [samples[k] for k in aside]
         values[width] = sum(
-            found(head, index, manner, judges, label, embed) for index, (label, manner) in enumerate(manners.items())
+            found(head, index, manner, judges, label, segmenter, embed)
+            for index, (label, manner) in enumerate(manners.items())
         )
     return max(values, key=lambda width: values[width])
 

@@ -10,13 +10,14 @@ is still in memory is not computed again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from maskloop.segment.card import ModelError, labels_of, read_card
@@ -24,13 +25,24 @@ from maskloop.segment.catalog import Source
 from maskloop.segment.clicknet_decoder import PromptMaps
 from maskloop.segment.clicknet_encoder import normalised
 from maskloop.segment.clicknet_net import AHEAD, DOUBT, ClickNetwork, network_of
-from maskloop.segment.clicknet_state import Features, Look, State, cut_off, generous, relevant, stacked
+from maskloop.segment.clicknet_state import (
+    LEAST_WINDOW,
+    MARGIN,
+    Features,
+    Look,
+    State,
+    cut_off,
+    generous,
+    next_window,
+    relevant,
+    stacked,
+)
 from maskloop.segment.clicknet_view import Map, Window, around, bounds, carried, cut, moved, reduced, resized, spread
 from maskloop.segment.device import device
 from maskloop.segment.familiarity import Familiarity, signature
 from maskloop.segment.memory import ANSWERS, FEATURES
 from maskloop.segment.postprocess import clean
-from maskloop.segment.prompt import Image, Mask, Prompt
+from maskloop.segment.prompt import Box, Image, Mask, Prompt
 from maskloop.segment.segmenter import Embedding, Prediction
 from maskloop.segment.together import alone, in_step
 
@@ -43,8 +55,6 @@ ZOOM = 257
 """Longer side of the view of a window."""
 KEPT = 2048
 """Longer side of the pixels kept for windows; a larger image is reduced to it."""
-MARGIN = 1.4
-LEAST_WINDOW = 64
 
 
 class ClickNet:
@@ -98,6 +108,15 @@ class ClickNet:
         mask = spread(state.logits, state.window, scale, embedding.size)
         return Prediction(clean(mask, prompt), state.score)
 
+    def closer(self, embedding: Embedding, part: Box) -> Mapping[str, NDArray[np.generic]]:
+        """The features of a part of the image, looked at as closely as the whole is in its embedding."""
+        pixels: Image = embedding.arrays["pixels"]  # type: ignore[assignment]
+        down, across = pixels.shape[0] / embedding.size[0], pixels.shape[1] / embedding.size[1]
+        edges = (part.x0 * across, part.y0 * down, part.x1 * across, part.y1 * down)
+        window = Window(*(round(edge) for edge in edges))
+        features = self.features(cut(pixels, window, ZOOM))
+        return {name: f[0].to("cpu", torch.float16).numpy() for name, f in features.items()}
+
     @torch.inference_mode()
     def features(self, view: Image) -> Features:
         """The encoder's features of one view, H x W x 3 uint8, as a batch of one."""
@@ -150,35 +169,12 @@ class ClickNet:
         else:
             if earlier is None or (last is not None and not earlier.window.holds(last.x, last.y, last.x, last.y)):
                 earlier = yield from self._seen(embedding, whole, prompt, earlier)
-            window = self._window(prompt, earlier, size)
+            window = next_window(prompt, earlier, size)
         state = yield from self._seen(embedding, window, prompt, earlier)
-        wider = self._window(prompt, state, size)
+        wider = next_window(prompt, state, size)
         if cut_off(state, size) and wider != state.window and not window.holds(wider.x0, wider.y0, wider.x1, wider.y1):
             state = yield from self._seen(embedding, wider, prompt, state)
         return state
-
-    def _window(self, prompt: Prompt, state: State, size: tuple[int, int]) -> Window:
-        """Where to look: around the mask so far, every click and the box; the last window if it still fits."""
-        found = bounds(state.logits > 0)
-        across, down = state.window.width / state.logits.shape[1], state.window.height / state.logits.shape[0]
-        boxes = [(p.x, p.y, p.x, p.y) for p in prompt.points if p.positive or found is None]
-        if found is not None:
-            left, top = state.window.x0, state.window.y0
-            edges = (left + found[0] * across, top + found[1] * down, left + found[2] * across, top + found[3] * down)
-            boxes.append(edges)
-            boxes += [(p.x, p.y, p.x, p.y) for p in prompt.points[-1:]]
-        if prompt.box is not None:
-            boxes.append((prompt.box.x0, prompt.box.y0, prompt.box.x1, prompt.box.y1))
-        if not boxes:
-            return Window.whole(size)
-        x0, y0 = min(b[0] for b in boxes), min(b[1] for b in boxes)
-        x1, y1 = max(b[2] for b in boxes), max(b[3] for b in boxes)
-        least = LEAST_WINDOW if found is not None else max(size) // 2
-        tight, fresh = around(x0, y0, x1, y1, 1.15, 1, size), around(x0, y0, x1, y1, MARGIN, least, size)
-        fits = state.window.holds(tight.x0, tight.y0, tight.x1, tight.y1)
-        if fits and max(state.window.width, state.window.height) < 1.5 * max(fresh.width, fresh.height):
-            return state.window
-        return fresh
 
     def _seen(self, embedding: Embedding, window: Window, prompt: Prompt, earlier: State | None) -> Way[State]:
         """One look at a window with everything known so far."""

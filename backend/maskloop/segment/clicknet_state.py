@@ -11,12 +11,16 @@ import torch
 from torch.nn import functional
 
 from maskloop.segment.clicknet_decoder import PromptMaps
-from maskloop.segment.clicknet_view import Map, Window, resized
+from maskloop.segment.clicknet_view import Map, Window, around, bounds, resized
 from maskloop.segment.postprocess import pixel
 from maskloop.segment.prompt import Point, Prompt
 
 Features = dict[str, torch.Tensor]
 
+MARGIN = 1.4
+"""Side of a window against that of what is in it."""
+LEAST_WINDOW = 64
+"""Smallest side of a window, in pixels."""
 LEAST_SCORE = 0.05
 """A predicted IoU below this makes a mask no larger."""
 
@@ -67,6 +71,30 @@ def stacked(looks: Sequence[Look]) -> Look:
         PromptMaps(torch.cat(filled), *(torch.cat(same) for same in maps)),
         looks[0].ahead,
     )
+
+
+def next_window(prompt: Prompt, state: State, size: tuple[int, int]) -> Window:
+    """Where to look: around the mask so far, every click and the box; the last window if it still fits."""
+    found = bounds(state.logits > 0)
+    across, down = state.window.width / state.logits.shape[1], state.window.height / state.logits.shape[0]
+    boxes = [(p.x, p.y, p.x, p.y) for p in prompt.points if p.positive or found is None]
+    if found is not None:
+        left, top = state.window.x0, state.window.y0
+        edges = (left + found[0] * across, top + found[1] * down, left + found[2] * across, top + found[3] * down)
+        boxes.append(edges)
+        boxes += [(p.x, p.y, p.x, p.y) for p in prompt.points[-1:]]
+    if prompt.box is not None:
+        boxes.append((prompt.box.x0, prompt.box.y0, prompt.box.x1, prompt.box.y1))
+    if not boxes:
+        return Window.whole(size)
+    x0, y0 = min(b[0] for b in boxes), min(b[1] for b in boxes)
+    x1, y1 = max(b[2] for b in boxes), max(b[3] for b in boxes)
+    least = LEAST_WINDOW if found is not None else max(size) // 2
+    tight, fresh = around(x0, y0, x1, y1, 1.15, 1, size), around(x0, y0, x1, y1, MARGIN, least, size)
+    fits = state.window.holds(tight.x0, tight.y0, tight.x1, tight.y1)
+    if fits and max(state.window.width, state.window.height) < 1.5 * max(fresh.width, fresh.height):
+        return state.window
+    return fresh
 
 
 def cut_off(state: State, size: tuple[int, int]) -> bool:

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from maskloop.segment.prompt import Image, Mask, Prompt
+from maskloop.segment.prompt import Box, Image, Mask, Prompt
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +54,15 @@ class Together(Protocol):
 
     def decode_all(self, asked: Sequence[tuple[Embedding, Prompt]]) -> list[Prediction | Exception]:
         """What ``decode`` answers or raises for each; logits may differ by rounding."""
+        ...
+
+
+@runtime_checkable
+class Closer(Protocol):
+    """What a segmenter offers that can look at a part of an image more closely than its embedding does."""
+
+    def closer(self, embedding: Embedding, part: Box) -> Mapping[str, NDArray[np.generic]]:
+        """Feature maps of ``part`` (pixels of the image) under the names, and of the kind, of the embedding's."""
         ...
 
 
