@@ -28,7 +28,7 @@ from maskloop.segment.sam import SamSegmenter
 from maskloop.segment.segmenter import Segmenter
 
 VALIDATION_SHARE = 0.2
-SECONDS = 90.0
+SECONDS = 60.0
 SECONDS_PER_IMAGE = 9.0
 SAM_TIMES = 4.0
 """How much longer a SAM is taught, if the time allows: one of its steps takes seconds."""
