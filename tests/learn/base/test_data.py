@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from maskloop.learn.base.augment import brushed, damaged, loose_box, photographed, scattered
 from maskloop.learn.base.collage import pasted
 from maskloop.learn.base.data import Samples, framed
+from tests.learn.base.conftest import write
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,23 @@ def test_every_sample_has_an_object_and_a_prompt(samples: Samples) -> None:
 def test_only_free_rows_are_read(samples: Samples) -> None:
     names = {path.name for path, _ in samples.photos["nuclei"]}
     assert names == {"dsb_0.jpg", "dsb_1.jpg"}
+
+
+def test_outlines_are_objects_of_their_photographs(training_data: Path, tmp_path: Path) -> None:
+    assert not Samples(training_data, 1, 65).found
+    data = tmp_path / "data"
+    shutil.copytree(training_data, data)
+    ring = "20 30 60 30 60 70 20 70;30 40 50 40 50 60 30 60"
+    write(data / "permissive/found.csv", [{"image": "backgrounds/0.jpg", "outline": ring}])
+    samples = Samples(data, 1, 65)
+    drawn = [samples._object(np.random.default_rng(seed), "coco") for seed in range(20)]
+    outlined = [mask for photo, mask in drawn if photo.shape == (90, 140, 3)]
+    assert 4 <= len(outlined) <= 16, "some of the photographs are those of the outlines, and some are not"
+    assert set(np.unique(outlined[0])) == {0, 255}
+    assert outlined[0][30:71, 20:61].sum() == outlined[0].sum()
+    assert outlined[0][35, 40] == 255
+    assert outlined[0][50, 40] == 0
+    assert all(samples._object(np.random.default_rng(seed), "cloth")[0].shape != (90, 140, 3) for seed in range(9))
 
 
 def test_a_missing_picture_is_named(training_data: Path) -> None:

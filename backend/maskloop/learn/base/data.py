@@ -1,8 +1,8 @@
 """Training samples: a view, the mask of what is meant in it, and the first prompt.
 
 ``data`` is a folder laid out as described in ``docs/model.md``: ``permissive/`` with
-``index.csv``, ``backgrounds.csv`` and ``cutouts.csv``, and ``index.csv`` with the rows of
-other sets, of which only those with ``split=train`` and licence CC0 are read.
+``index.csv``, ``backgrounds.csv``, ``cutouts.csv`` and, if there is one, ``found.csv``, and ``index.csv`` with the
+rows of other sets, of which only those with ``split=train`` and licence CC0 are read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from maskloop.learn.base import scenes
 from maskloop.learn.base.augment import brushed, damaged, loose_box, misjudged, photographed, scattered
 from maskloop.learn.base.collage import coloured_part, pasted
-from maskloop.learn.base.files import paired, read, rows
+from maskloop.learn.base.files import Drawn, mask_of, outlined, paired, read, rows
 from maskloop.learn.clicks import next_click
 from maskloop.segment.prompt import Image, Mask
 
@@ -33,6 +33,8 @@ MIX = {
     "cloth": 0.04,
 }
 """Share of each kind of scene."""
+FOUND = 0.5
+"""Of the photographs with masks, the share of those from ``found.csv`` where it is there."""
 PROMPTS = {"click": 0.45, "clicks": 0.15, "box": 0.22, "scribble": 0.05, "prior": 0.13}
 """Share of each kind of first prompt."""
 
@@ -62,10 +64,12 @@ class Samples:
         self.seed, self.size = seed, size
         permissive = data / "permissive"
         photos = rows(permissive / "index.csv", "dataset", "image", "mask")
-        self.photos: dict[str, list[tuple[Path, list[Path]]]] = {
+        self.photos: dict[str, list[tuple[Path, list[Drawn]]]] = {
             name: paired(permissive, [row for row in photos if row["dataset"] == name])
             for name in ("coco", "cloth", "facade")
         }
+        found = permissive / "found.csv"
+        self.found = outlined(permissive, rows(found, "image", "outline")) if found.exists() else []
         others = rows(data / "index.csv", "split", "licence", "image", "mask")
         free = [row for row in others if row["split"] == "train" and row["licence"] == "CC0"]
         self.photos["nuclei"] = paired(data / "train", free)
@@ -74,8 +78,8 @@ class Samples:
             for name in ("backgrounds", "cutouts")
         )
         self._kept: dict[Path, NDArray[np.uint8]] = {}
-        for kind, found in {**self.photos, "backgrounds": self.backgrounds, "cutouts": self.cutouts}.items():
-            if not found:
+        for kind, pictures in {**self.photos, "backgrounds": self.backgrounds, "cutouts": self.cutouts}.items():
+            if not pictures:
                 raise ValueError(f"{data} has no {kind}: docs/model.md says what training data are made of")
 
     def stream(self, start: int, step: int = 1) -> Iterator[Sample]:
@@ -101,9 +105,8 @@ class Samples:
 
     def _view(self, rng: np.random.Generator, kind: str) -> tuple[Image, Mask] | None:
         if kind in self.photos:
-            image_path, mask_paths = self.photos[kind][int(rng.integers(len(self.photos[kind])))]
-            grey = read(mask_paths[int(rng.integers(len(mask_paths)))], cv2.IMREAD_GRAYSCALE)
-            return framed(rng, self._image(image_path), grey > 127, self.size)
+            photo, alpha = self._object(rng, kind)
+            return framed(rng, photo, alpha > 127, self.size)
         if kind == "cutouts":
             return self._composed(rng)
         drawn: scenes.Scene = getattr(scenes, kind)(rng, self.size)
@@ -150,12 +153,17 @@ class Samples:
         """Something to paste, h x w x 4, RGBA 0 to 255."""
         if rng.random() < 0.6:
             return self._image(self.cutouts[int(rng.integers(len(self.cutouts)))], alpha=True).astype(np.float32)
-        source = self.photos["coco" if rng.random() < 0.6 else "cloth"]
-        image_path, mask_paths = source[int(rng.integers(len(source)))]
-        alpha = read(mask_paths[int(rng.integers(len(mask_paths)))], cv2.IMREAD_GRAYSCALE)
+        photo, alpha = self._object(rng, "coco" if rng.random() < 0.6 else "cloth")
         x, y, width, height = cv2.boundingRect(alpha)
-        image = self._image(image_path)[y : y + height, x : x + width]
-        return np.dstack([image, alpha[y : y + height, x : x + width]]).astype(np.float32)
+        return np.dstack([photo, alpha])[y : y + height, x : x + width].astype(np.float32)
+
+    def _object(self, rng: np.random.Generator, kind: str) -> tuple[Image, NDArray[np.uint8]]:
+        """A photograph and the mask of an object in it, 255 inside."""
+        more = kind == "coco" and self.found and rng.random() < FOUND
+        source = self.found if more else self.photos[kind]
+        path, masks = source[int(rng.integers(len(source)))]
+        photo = self._image(path)
+        return photo, mask_of(masks[int(rng.integers(len(masks)))], photo)
 
     def _image(self, path: Path, alpha: bool = False) -> NDArray[np.uint8]:
         image = self._kept.get(path)
